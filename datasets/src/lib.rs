@@ -1,0 +1,1 @@
+//! Vector files, synthetic sets and exact ground truth for Nonius.

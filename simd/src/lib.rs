@@ -1,0 +1,25 @@
+//! The kernels of Nonius and their dispatch at run time.
+//!
+//! There are two ways to be fast here, and both give the same bits at every level:
+//!
+//! - **Integer kernels** ([`gemm_i16`], [`scan_blocks`], [`dot_fields`]) are written with
+//!   intrinsics for each instruction set. Integer sums do not depend on their order, so every
+//!   level returns what the scalar twin in [`scalar`] returns, bit for bit.
+//! - **[`Level::vectorize`]** compiles a plain Rust loop once for each instruction set. Rust never
+//!   reorders or contracts floating-point operations, so such a loop too has the same result at
+//!   every level; the compiler only chooses wider registers.
+//!
+//! Distances of full vectors ([`dot_f32`], [`l2_sq_f32`] and their `f16` forms) use a fixed order
+//! of summation over sixteen lanes, so they agree as well.
+//!
+//! The level is chosen once per process: the best that the processor offers, or the one that the
+//! environment variable `NONIUS_SIMD` names (`scalar`, `avx2`, `avx512`, `neon`).
+
+mod dispatch;
+mod float;
+mod layout;
+pub mod scalar;
+
+pub use dispatch::{Level, Vectorize, available, level, with_level};
+pub use float::{dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, matmul_f32};
+pub use layout::{BLOCK, FieldQuery, Panels, dot_fields, field_bytes, gemm_i16, scan_blocks};
