@@ -4,6 +4,7 @@ mod error;
 mod matrix;
 mod metric;
 mod progress;
+pub mod quantizer;
 pub mod random;
 mod source;
 mod topk;

@@ -1,0 +1,5 @@
+//! SAQ.
+mod adjust;
+mod layout;
+mod plan;
+mod scale;
