@@ -5,6 +5,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::layout::BLOCK;
 use crate::tile::{Shape, matrix_kernel};
 
 /// The 16 sums of a panel.
@@ -23,6 +24,7 @@ macro_rules! load_array {
         }
     };
 }
+load_array!(load_u8, [u8; 32]);
 load_array!(load_i8, [i8; 32]);
 load_array!(load_i16, [i16; 16]);
 load_array!(load_i32, [i32; 8]);
@@ -137,3 +139,68 @@ matrix_kernel!(
     zero = zero, columns = columns_i8, broadcast = broadcast_u8,
     dot = dot_i8, combine = add_to, store = store,
 );
+
+/// 16 bytes, then zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_half(values: &[u8; 16]) -> __m256i {
+    // SAFETY: the array has the 16 bytes that are read; the load needs no alignment.
+    _mm256_zextsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+}
+
+/// See [`crate::scan_blocks`]. Two groups at a time, each in its 128-bit lane: `vpshufb` looks up
+/// 16 entries in each lane.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn scan_blocks(
+    codes: &[u8],
+    stride: usize,
+    groups: usize,
+    lut: &[u8],
+    sums: &mut [u16],
+) {
+    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<32>();
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<32>();
+        let mut pairs = [_mm256_setzero_si256(); 2];
+        let mut odds = [_mm256_setzero_si256(); 2];
+        for (codes, table) in codes.iter().zip(lut) {
+            look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
+        }
+        if let (Ok(codes), Ok(table)) = (codes_rest.try_into(), lut_rest.try_into()) {
+            look_up(load_half(codes), load_half(table), &mut pairs, &mut odds);
+        }
+        for (half, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let even = _mm256_sub_epi16(pairs[half], _mm256_slli_epi16::<8>(odds[half]));
+            let first = _mm256_unpacklo_epi16(even, odds[half]);
+            let second = _mm256_unpackhi_epi16(even, odds[half]);
+            let all = _mm256_add_epi16(
+                _mm256_permute2x128_si256::<0x20>(first, second),
+                _mm256_permute2x128_si256::<0x31>(first, second),
+            );
+            store_u16(sums, all);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_u16(values: &mut [u16; 16], sums: __m256i) {
+    // SAFETY: the array has the 32 bytes that are written; the store needs no alignment.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), sums) }
+}
+
+/// Adds the entries that two groups select. `pairs` takes the entries of two neighbouring vectors
+/// as one 16-bit number, modulo 2^16, and `odds` the upper of them, so that the lower sum is
+/// `pairs - 256 * odds`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn look_up(codes: __m256i, table: __m256i, pairs: &mut [__m256i; 2], odds: &mut [__m256i; 2]) {
+    let nibble = _mm256_set1_epi8(15);
+    let low = _mm256_and_si256(codes, nibble);
+    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
+    for (half, index) in [low, high].into_iter().enumerate() {
+        let entries = _mm256_shuffle_epi8(table, index);
+        pairs[half] = _mm256_add_epi16(pairs[half], entries);
+        odds[half] = _mm256_add_epi16(odds[half], _mm256_srli_epi16::<8>(entries));
+    }
+}

@@ -258,8 +258,7 @@ pub(crate) fn scan_blocks_at(
         "{} bytes of codes for {blocks} blocks",
         codes.len()
     );
-    let _ = level;
-    scalar::scan_blocks(codes, stride, groups, lut, sums);
+    dispatch!(level, scan_blocks(codes, stride, groups, lut, sums));
 }
 
 /// The bytes that `count` fields of `width` bits take; `count` is a multiple of 8.

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::layout::{gemm_i8_at, gemm_i16_at};
-use crate::{Level, Panels, Panels8, available};
+use crate::layout::{gemm_i8_at, gemm_i16_at, scan_blocks_at};
+use crate::{BLOCK, Level, Panels, Panels8, available};
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
 /// them, so that a test run on a machine that should have a level cannot pass without it.
@@ -176,6 +176,59 @@ fn gemm_wraps_alike_at_the_extremes() {
     }
 }
 
+/// Checks `scan_blocks` at every level against sums of single look-ups.
+fn check_scan(blocks: usize, stride: usize, groups: usize, codes: &[u8], lut: &[u8]) {
+    let mut expected = vec![0u16; blocks * BLOCK];
+    for block in 0..blocks {
+        for v in 0..BLOCK {
+            for group in 0..groups {
+                let byte = codes[block * stride + group * 16 + v % 16];
+                let code = usize::from(if v < 16 { byte & 15 } else { byte >> 4 });
+                expected[block * BLOCK + v] += u16::from(lut[group * 16 + code]);
+            }
+        }
+    }
+    for level in levels() {
+        let mut sums = vec![77u16; blocks * BLOCK];
+        scan_blocks_at(level, codes, stride, groups, lut, &mut sums);
+        assert_eq!(sums, expected, "{level}: {blocks} blocks of {groups} groups, stride {stride}");
+    }
+    // The one kernel that AVX-512 runs only on processors without VBMI.
+    #[cfg(target_arch = "x86_64")]
+    if levels().contains(&Level::Avx512) {
+        let mut sums = vec![77u16; blocks * BLOCK];
+        // SAFETY: the processor has the level.
+        unsafe { crate::avx512::scan_blocks_shuffle(codes, stride, groups, lut, &mut sums) };
+        assert_eq!(sums, expected, "{blocks} blocks of {groups} groups, stride {stride}");
+    }
+}
+
+#[test]
+fn scan_agrees_on_all_numbers_of_groups() {
+    let mut numbers = Numbers(4);
+    for groups in (0..=40).chain([63, 64, 65, 88, 127, 128, 129, 255, 256, 257]) {
+        let blocks = 1 + groups % 4;
+        for extra in [0, 1, 64] {
+            let stride = groups * 16 + extra;
+            // No byte more than the last block needs: a read beyond would be out of bounds.
+            let codes = numbers.u8s((blocks - 1) * stride + groups * 16);
+            check_scan(blocks, stride, groups, &codes, &numbers.u8s(groups * 16));
+        }
+    }
+}
+
+#[test]
+fn scan_reaches_the_largest_sum() {
+    let codes: Vec<u8> = (0..3 * 257 * 16).map(|i| (i * 89) as u8).collect();
+    check_scan(3, 257 * 16, 257, &codes, &[255; 257 * 16]);
+    check_scan(3, 257 * 16, 257, &codes, &[0; 257 * 16]);
+    check_scan(0, 257 * 16, 257, &[], &[255; 257 * 16]);
+    // Neighbours of 0 and 255: a carry from one vector's sum into the next would show.
+    let codes: Vec<u8> = (0..2 * 257 * 16).map(|i| [0x10, 0x01, 0x11, 0][i % 4]).collect();
+    let lut: Vec<u8> = (0..257 * 16).map(|i| [0, 255][i % 2]).collect();
+    check_scan(2, 257 * 16, 257, &codes, &lut);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -184,5 +237,17 @@ proptest! {
         let mut numbers = Numbers(seed);
         check_gemm_i16(m, depth, n, offset, &numbers.i16s(m * depth), &numbers.i16s(n * depth));
         check_gemm_i8(m, depth, n, offset, &numbers.u8s(m * depth), &numbers.i8s(n * depth));
+    }
+
+    #[test]
+    fn scan_agrees(
+        blocks in 0usize..7, groups in 0usize..=257, extra in 0usize..50, offset in 0usize..64,
+        table in 0usize..20, seed: u64,
+    ) {
+        let mut numbers = Numbers(seed);
+        let stride = groups * 16 + extra;
+        let codes = numbers.u8s(offset + (blocks.max(1) - 1) * stride + groups * 16);
+        let lut = numbers.u8s(groups * 16 + table);
+        check_scan(blocks, stride, groups, &codes[offset..], &lut);
     }
 }
