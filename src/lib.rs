@@ -7,6 +7,8 @@ mod progress;
 pub mod random;
 mod source;
 mod topk;
+pub mod train;
+pub mod transform;
 
 pub use error::{
     BuildError, ConfigError, Error, OpenError, SearchError, SourceError, VectorError, WriteError,

@@ -1,0 +1,312 @@
+//! Rows of `f32` turned into rows of `i16`, the left operand of [`nonius_simd::gemm_i16`].
+//!
+//! A row x becomes integers q = round(s x) with s chosen so that the norm of q is just below
+//! 2^15. An inner product of two such rows therefore fits into an `i32`, and
+//! `<x, y> ~= <q_x, q_y> * inverse_x * inverse_y` with inverse = 1 / s. The error is that of
+//! rounding each value to 1/2: about `|x| |y| / 10^5`, whatever the scale of the data.
+
+use nonius_simd::{Vectorize, dot_f32, level};
+
+/// The largest norm of an integer row. Two rows of this norm have a product of 2^30 at most.
+const MAX_NORM: f64 = 32768.0;
+
+/// 1.5 * 2^23. Added to a float of magnitude below 2^22 it leaves the rounded integer (ties to
+/// even) in the low bits: rounding that every instruction set does with one addition.
+const ROUND: f32 = 12_582_912.0;
+
+/// Squared norms between these are computed well by a sum in `f32`.
+const NORM_SQ_RANGE: std::ops::RangeInclusive<f32> = 1e-24..=1e36;
+
+/// Rows quantized to `i16`, with buffers that are kept from call to call.
+#[derive(Clone, Debug, Default)]
+pub struct RowsI16 {
+    depth: usize,
+    values: Vec<i16>,
+    inverse: Vec<f32>,
+    norms_sq: Vec<f32>,
+    centred: Vec<f32>,
+}
+
+impl RowsI16 {
+    /// No rows.
+    pub fn new() -> RowsI16 {
+        RowsI16::default()
+    }
+
+    /// Replaces the contents by the quantized `rows` (a whole number of rows of `dim` values).
+    ///
+    /// The values should be finite. A row that is zero, too small to have a nonzero scale, or not
+    /// finite becomes zeros.
+    ///
+    /// # Panics
+    /// If `dim` is 0 or `rows` is no whole number of rows.
+    pub fn quantize(&mut self, dim: usize, rows: &[f32]) {
+        self.run(dim, rows, None);
+    }
+
+    /// Replaces the contents by the quantized differences of `rows` to `mean`; the dimension is
+    /// that of `mean`. See [`quantize`](RowsI16::quantize).
+    ///
+    /// # Panics
+    /// If `mean` is empty or `rows` is no whole number of rows.
+    pub fn quantize_centred(&mut self, rows: &[f32], mean: &[f32]) {
+        self.run(mean.len(), rows, Some(mean));
+    }
+
+    fn run(&mut self, dim: usize, rows: &[f32], mean: Option<&[f32]>) {
+        assert!(dim > 0, "a row needs at least one value");
+        let count = rows.len() / dim;
+        assert_eq!(rows.len(), count * dim, "no whole rows of {dim}");
+        self.depth = dim.next_multiple_of(2);
+        // Every value is overwritten below, the padding of odd rows included.
+        self.values.resize(count * self.depth, 0);
+        self.inverse.resize(count, 0.0);
+        self.norms_sq.resize(count, 0.0);
+        self.centred.resize(if mean.is_some() { dim } else { 0 }, 0.0);
+        let target = target_norm(dim);
+        for (i, row) in rows.chunks_exact(dim).enumerate() {
+            let out = &mut self.values[i * self.depth..(i + 1) * self.depth];
+            let x = match mean {
+                Some(mean) => {
+                    level().vectorize(Subtract { x: row, mean, out: &mut self.centred });
+                    &self.centred
+                }
+                None => row,
+            };
+            let norm_sq = dot_f32(x, x);
+            if NORM_SQ_RANGE.contains(&norm_sq) {
+                let norm = norm_sq.sqrt();
+                let scale = target / norm;
+                level().vectorize(Round { x, scale, out });
+                self.inverse[i] = norm / target;
+                self.norms_sq[i] = norm_sq;
+            } else {
+                (self.inverse[i], self.norms_sq[i]) = quantize_extreme(row, mean, target, out);
+            }
+        }
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.inverse.len()
+    }
+
+    /// The length of a quantized row: the dimension rounded up to an even number.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The integers, row by row: `rows x depth`. The norm of a row is at most 2^15.
+    pub fn values(&self) -> &[i16] {
+        &self.values
+    }
+
+    /// One number per row: `inverse[i] * values[i]` is close to row i. 0 for zero rows.
+    pub fn inverse(&self) -> &[f32] {
+        &self.inverse
+    }
+
+    /// The squared norm of every (centred) row. Infinite where it leaves the range of `f32`.
+    pub fn norms_sq(&self) -> &[f32] {
+        &self.norms_sq
+    }
+}
+
+/// The norm that a row is scaled to. Rounding moves every value by 1/2 at most, so the norm by
+/// sqrt(dim) / 2; the rest of the margin covers the error of the `f32` sum of squares.
+fn target_norm(dim: usize) -> f32 {
+    let dim = dim as f64;
+    (MAX_NORM - dim.sqrt() / 2.0 - 1.0 - dim / 4096.0).max(1.0) as f32
+}
+
+/// Quantizes a row whose squared norm is outside the comfortable range of `f32`, in `f64`.
+/// Returns the inverse scale and the squared norm.
+#[cold]
+fn quantize_extreme(row: &[f32], mean: Option<&[f32]>, target: f32, out: &mut [i16]) -> (f32, f32) {
+    let value = |j: usize| f64::from(row[j]) - mean.map_or(0.0, |mean| f64::from(mean[j]));
+    let mut norm_sq = 0.0f64;
+    for j in 0..row.len() {
+        norm_sq += value(j) * value(j);
+    }
+    let norm = norm_sq.sqrt();
+    let inverse = (norm / f64::from(target)) as f32;
+    out.fill(0);
+    // Where the inverse would be zero, the integers would be worthless.
+    if !norm.is_finite() || inverse == 0.0 {
+        return (0.0, if norm_sq.is_nan() { f32::INFINITY } else { norm_sq as f32 });
+    }
+    let scale = f64::from(target) / norm;
+    for j in 0..row.len() {
+        // A cast from float to integer saturates; rounding is that of the fast path.
+        out[j] = (value(j) * scale).round_ties_even() as i16;
+    }
+    (inverse, norm_sq as f32)
+}
+
+struct Subtract<'a> {
+    x: &'a [f32],
+    mean: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Vectorize for Subtract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((out, x), mean) in self.out.iter_mut().zip(self.x).zip(self.mean) {
+            *out = x - mean;
+        }
+    }
+}
+
+struct Round<'a> {
+    x: &'a [f32],
+    scale: f32,
+    out: &'a mut [i16],
+}
+
+impl Vectorize for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, x) in self.out.iter_mut().zip(self.x) {
+            let bits = (x * self.scale + ROUND).to_bits();
+            *out = bits.wrapping_sub(ROUND.to_bits()) as i16;
+        }
+        if self.out.len() > self.x.len() {
+            self.out[self.x.len()] = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use nonius_simd::{Panels, available, gemm_i16, with_level};
+    use proptest::prelude::*;
+
+    fn norm_sq(values: &[i16]) -> i64 {
+        values.iter().map(|&v| i64::from(v) * i64::from(v)).sum()
+    }
+
+    fn gaussian(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, 0);
+        (0..rows * dim).map(|_| random.normal() as f32).collect()
+    }
+
+    #[test]
+    fn products_of_quantized_rows_are_close() {
+        for dim in [1, 2, 3, 7, 16, 33, 128, 384, 1001] {
+            let x = gaussian(20, dim, 1);
+            let y = gaussian(9, dim, 2);
+            let (mut a, mut b) = (RowsI16::new(), RowsI16::new());
+            a.quantize(dim, &x);
+            b.quantize(dim, &y);
+            let packed = Panels::pack(9, b.depth(), b.values());
+            let panels = Panels::new(9, b.depth(), &packed);
+            let mut products = vec![0; 20 * panels.padded_rows()];
+            gemm_i16(a.values(), panels, &mut products);
+            for i in 0..20 {
+                for j in 0..9 {
+                    let (x, y) = (&x[i * dim..][..dim], &y[j * dim..][..dim]);
+                    let exact: f64 =
+                        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                    let found = products[i * panels.padded_rows() + j] as f32
+                        * a.inverse()[i]
+                        * b.inverse()[j];
+                    let scale =
+                        f64::from(a.norms_sq()[i]).sqrt() * f64::from(b.norms_sq()[j]).sqrt();
+                    let error = (f64::from(found) - exact).abs() / scale;
+                    assert!(error < 1e-4, "dim {dim}: {found} for {exact}, {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_stay_within_bounds_for_awkward_rows() {
+        // All values equal, so that all round the same way; and one value alone.
+        for dim in [1, 2, 3, 5, 100, 4096, 65_536] {
+            for value in [1.0f32, -0.3, 1e-30, 3e38, 1e-45] {
+                let mut rows = vec![value; dim];
+                rows.extend((0..dim).map(|j| if j == dim / 2 { value } else { 0.0 }));
+                let mut quantized = RowsI16::new();
+                quantized.quantize(dim, &rows);
+                assert_eq!(quantized.rows(), 2);
+                for (i, row) in quantized.values().chunks(quantized.depth()).enumerate() {
+                    assert!(norm_sq(row) <= 1 << 30, "dim {dim}, value {value}");
+                    let inverse = quantized.inverse()[i];
+                    assert!(inverse.is_finite() && inverse >= 0.0);
+                    assert!(!quantized.norms_sq()[i].is_nan());
+                    if value.abs() > 1e-37 {
+                        // The norm must also be near the top, or precision is given away.
+                        assert!(norm_sq(row) > 32_000 * 32_000, "dim {dim}, value {value}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_and_what_is_not_finite_become_zeros() {
+        let mut quantized = RowsI16::new();
+        let rows = [0.0, 0.0, 0.0, f32::NAN, 1.0, 2.0, f32::INFINITY, 0.0, 0.0, 1.0, 2.0, 3.0];
+        quantized.quantize(3, &rows);
+        assert_eq!(quantized.depth(), 4);
+        assert!(quantized.values()[..12].iter().all(|&v| v == 0));
+        assert!(quantized.values()[12..15].iter().all(|&v| v > 0));
+        assert_eq!(quantized.values()[15], 0);
+        assert_eq!(&quantized.inverse()[..3], &[0.0; 3]);
+        // Buffers shrink and keep no stale values.
+        quantized.quantize(2, &[0.0, 0.0]);
+        assert_eq!((quantized.rows(), quantized.values()), (1, &[0i16, 0][..]));
+    }
+
+    #[test]
+    fn centring_is_subtraction() {
+        let dim = 37;
+        let rows = gaussian(11, dim, 3);
+        let mean = gaussian(1, dim, 4);
+        let differences: Vec<f32> =
+            rows.iter().enumerate().map(|(i, x)| x - mean[i % dim]).collect();
+        let (mut a, mut b) = (RowsI16::new(), RowsI16::new());
+        a.quantize_centred(&rows, &mean);
+        b.quantize(dim, &differences);
+        assert_eq!(a.values(), b.values());
+        assert_eq!(a.inverse(), b.inverse());
+        // Differences that overflow f32 still make sense.
+        a.quantize_centred(&[3e38, 1.0], &[-3e38, 0.0]);
+        assert_eq!(a.values()[1], 0);
+        assert!(a.values()[0] > 32_000 && a.inverse()[0].is_finite());
+    }
+
+    #[test]
+    fn every_level_gives_the_same_rows() {
+        let rows = gaussian(13, 77, 5);
+        let mean = gaussian(1, 77, 6);
+        let run = || {
+            let mut quantized = RowsI16::new();
+            quantized.quantize_centred(&rows, &mean);
+            (quantized.values().to_vec(), quantized.inverse().to_vec())
+        };
+        let truth = with_level(nonius_simd::Level::Scalar, run);
+        for level in available() {
+            assert_eq!(with_level(level, run), truth, "{level}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_floats_are_safe(bits in proptest::collection::vec(any::<u32>(), 1..70)) {
+            let row: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+            let mut quantized = RowsI16::new();
+            quantized.quantize(row.len(), &row);
+            prop_assert!(norm_sq(quantized.values()) <= 1 << 30);
+            prop_assert!(quantized.inverse()[0].is_finite());
+            prop_assert!(!quantized.norms_sq()[0].is_nan());
+        }
+    }
+}
