@@ -163,6 +163,9 @@ impl From<VectorError> for BuildError {
 }
 
 /// Writing a file failed. The file that was there before, if any, is untouched.
+///
+/// The one exception is the last step, `syncing the folder`: then the new file, complete, has
+/// already taken the place of the old one, but might not survive a loss of power.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {action}: {source}", path.display())]
 pub struct WriteError {
@@ -172,6 +175,16 @@ pub struct WriteError {
     pub action: &'static str,
     /// Why it failed.
     pub source: std::io::Error,
+}
+
+impl WriteError {
+    pub(crate) fn new(
+        path: impl Into<PathBuf>,
+        action: &'static str,
+        source: std::io::Error,
+    ) -> WriteError {
+        WriteError { path: path.into(), action, source }
+    }
 }
 
 /// Opening or verifying an index file failed.
@@ -232,6 +245,15 @@ pub enum OpenError {
         /// What was expected and what was found.
         message: String,
     },
+    /// A section that this library does not know and that must not be skipped.
+    #[error("section kind {kind} is not known to this library, and the index needs it")]
+    UnknownSection {
+        /// The code of the section's kind.
+        kind: u32,
+    },
+    /// The progress callback asked to stop.
+    #[error("the verification was cancelled")]
+    Cancelled,
 }
 
 impl OpenError {

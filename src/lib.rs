@@ -7,6 +7,9 @@ mod progress;
 pub mod quantizer;
 pub mod random;
 mod source;
+// Until the index is built on it, nothing but its tests uses most of the container.
+#[allow(dead_code, unused_imports)]
+mod storage;
 mod topk;
 pub mod train;
 pub mod transform;
@@ -18,4 +21,5 @@ pub use matrix::{MAX_DIM, Matrix, MatrixView};
 pub use metric::{Metric, UnknownMetric};
 pub use progress::{Progress, ProgressFn, Stage};
 pub use source::{BlockSource, RowReader, VectorSource};
+pub use storage::{SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};
