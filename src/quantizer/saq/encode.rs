@@ -1,11 +1,11 @@
 //! From vectors to records: rotation, adjustment and packing, 32 vectors at a time.
 
-use nonius_simd::{BLOCK, Level, Panels, Vectorize, gemm_i16};
+use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16};
 
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, fields};
 use super::scale::ScaleFormat;
-use super::{Saq, SegmentConstants};
+use super::{CodeFormat, Saq, SegmentConstants};
 use crate::metric::Metric;
 use crate::train::RowsI16;
 
@@ -61,31 +61,23 @@ pub(crate) struct EncodeScratch {
     bytes: Vec<[u8; BLOCK]>,
 }
 
-/// The parts of a code that go beyond the record.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Encoded {
-    /// The smallest additive factor.
-    pub(crate) additive_low: f32,
-    /// The largest additive factor.
-    pub(crate) additive_high: f32,
-}
-
 impl Saq {
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
     ///
     /// `lists` gives each row's list; without it rows are relative to the mean. Records are
-    /// `layout().record_bytes()` long.
+    /// `format.layout.record_bytes()` long.
     pub(crate) fn encode_rows(
         &self,
+        format: &CodeFormat,
         rows: &[f32],
         lists: Option<&Lists<'_>>,
         scratch: &mut EncodeScratch,
         records: &mut [u8],
     ) {
-        let stride = self.layout.record_bytes();
-        for (chunk, rows) in rows.chunks(BLOCK * self.dim).enumerate() {
+        let stride = format.layout.record_bytes();
+        for (chunk, rows) in rows.chunks(BLOCK * self.model.dim).enumerate() {
             let first = chunk * BLOCK;
-            let count = rows.len() / self.dim;
+            let count = rows.len() / self.model.dim;
             scratch.rows.quantize_centred(rows, &self.mean);
             self.rotate_lanes(scratch);
             let lists = lists.map(|l| Lists {
@@ -93,9 +85,10 @@ impl Saq {
                 centroids: l.centroids,
             });
             let mut additive = [0.0; BLOCK];
-            self.additive_base(rows, &scratch.rows, &mut additive);
+            self.model.additive_base(&self.mean, rows, &scratch.rows, &mut additive);
             nonius_simd::level().vectorize(EncodeBlock {
                 saq: self,
+                format,
                 lists: lists.as_ref(),
                 scratch,
                 count,
@@ -105,35 +98,21 @@ impl Saq {
         }
     }
 
-    /// The part of the additive factor that does not depend on the code.
-    pub(crate) fn additive_base(&self, rows: &[f32], quantized: &RowsI16, out: &mut [f32]) {
-        match self.metric {
-            Metric::L2 | Metric::Cosine => {
-                out[..quantized.rows()].copy_from_slice(quantized.norms_sq());
-            }
-            Metric::InnerProduct => {
-                for (out, row) in out.iter_mut().zip(rows.chunks_exact(self.dim)) {
-                    *out = self.mean_sq - nonius_simd::dot_f32(&self.mean, row);
-                }
-            }
-        }
-    }
-
     /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
     /// `scratch.o` holds the rotated rows, a lane each.
     fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
         let count = scratch.rows.rows();
         let depth = scratch.rows.depth();
         pack_rows(&mut scratch.packed, depth, scratch.rows.values());
-        scratch.product.resize(self.layout.dims * BLOCK, 0);
+        scratch.product.resize(self.model.dims * BLOCK, 0);
         let panels = Panels::new(BLOCK, depth, &scratch.packed);
-        gemm_i16(&self.rotation, panels, &mut scratch.product);
+        gemm_i16(&self.rotation.rows, panels, &mut scratch.product);
         let mut inverse = [0.0; BLOCK];
         inverse[..count].copy_from_slice(scratch.rows.inverse());
-        scratch.o.resize(self.layout.dims, [0.0; BLOCK]);
+        scratch.o.resize(self.model.dims, [0.0; BLOCK]);
         nonius_simd::level().vectorize(Scale {
             product: &scratch.product,
-            rows: &self.rotation_inverse,
+            rows: &self.rotation.inverse,
             lanes: inverse,
             out: &mut scratch.o,
         });
@@ -176,6 +155,7 @@ impl Vectorize for Scale<'_> {
 
 struct EncodeBlock<'a> {
     saq: &'a Saq,
+    format: &'a CodeFormat,
     lists: Option<&'a Lists<'a>>,
     scratch: &'a mut EncodeScratch,
     count: usize,
@@ -189,8 +169,8 @@ impl Vectorize for EncodeBlock<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let EncodeBlock { saq, lists, scratch, count, mut additive, records } = self;
-        let layout = &saq.layout;
+        let EncodeBlock { saq, format, lists, scratch, count, mut additive, records } = self;
+        let (layout, model) = (&format.layout, &saq.model);
         let EncodeScratch { o, c, u, bytes, .. } = scratch;
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
@@ -210,7 +190,7 @@ impl Vectorize for EncodeBlock<'_> {
         bytes.resize(layout.record_bytes(), [0; BLOCK]);
         // <centroid, code - o>, with all bits and with those of the first stage.
         let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        for (segment, constants) in layout.segments.iter().zip(&saq.constants) {
+        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
             let range = segment.start..segment.start + segment.dims;
             let o = &o[range.clone()];
             let u = &mut u[range.clone()];
@@ -240,12 +220,12 @@ impl Vectorize for EncodeBlock<'_> {
             }
             pack_segment(layout, segment, u, bytes);
         }
-        let alpha = saq.alpha();
+        let alpha = model.alpha();
         let place = layout.group_bytes();
         for j in 0..BLOCK {
             additive[j] += alpha * full[j];
             if layout.additive_bytes == 2 {
-                let [low, high] = saq.additive.encode(additive[j]).to_le_bytes();
+                let [low, high] = format.additive.encode(additive[j]).to_le_bytes();
                 bytes[place][j] = low;
                 bytes[place + 1][j] = high;
             } else {
@@ -257,7 +237,7 @@ impl Vectorize for EncodeBlock<'_> {
         if layout.shift_bytes == 1 {
             let place = place + layout.additive_bytes;
             for j in 0..BLOCK {
-                bytes[place][j] = saq.encode_shift(alpha * (first[j] - full[j]));
+                bytes[place][j] = model.encode_shift(alpha * (first[j] - full[j]));
             }
         }
         let stride = layout.record_bytes();
@@ -373,50 +353,18 @@ fn pack_segment(
     }
 }
 
-/// The residuals and codes of a block, for training.
+/// What encoding a block computed, for training.
 pub(crate) struct TrainingBlock<'a> {
     /// Rotated residuals: dims x 32.
     pub(crate) o: &'a [Lanes],
     /// Codes as half-integers: dims x 32.
     pub(crate) u: &'a [Lanes],
-    /// The scale of each segment: segments x 32.
-    pub(crate) scales: Vec<Lanes>,
 }
 
-impl Saq {
-    /// Encodes up to 32 rows and shows residuals, codes and scales.
-    pub(crate) fn encode_for_training<'s>(
-        &self,
-        rows: &[f32],
-        lists: Option<&Lists<'_>>,
-        scratch: &'s mut EncodeScratch,
-        level: Level,
-    ) -> TrainingBlock<'s> {
-        let mut records = vec![0; rows.len() / self.dim * self.layout.record_bytes()];
-        debug_assert_eq!(level, nonius_simd::level());
-        self.encode_rows(rows, lists, scratch, &mut records);
-        let scales = self
-            .layout
-            .segments
-            .iter()
-            .zip(&self.constants)
-            .map(|(segment, constants)| {
-                let format = ScaleFormat::of_bits(segment.bits);
-                let place = self.layout.group_bytes() + segment.scale;
-                let mut scales = [0.0; BLOCK];
-                for (scale, record) in
-                    scales.iter_mut().zip(records.chunks_exact(self.layout.record_bytes()))
-                {
-                    let code = match segment.scale_bytes {
-                        1 => u32::from(record[place]),
-                        _ => u32::from(u16::from_le_bytes([record[place], record[place + 1]])),
-                    };
-                    *scale = format.decode(code) * constants.unit;
-                }
-                scales
-            })
-            .collect();
-        TrainingBlock { o: &scratch.o, u: &scratch.u, scales }
+impl EncodeScratch {
+    /// The residuals and codes of the block that was encoded last.
+    pub(crate) fn last_block(&self) -> TrainingBlock<'_> {
+        TrainingBlock { o: &self.o, u: &self.u }
     }
 }
 

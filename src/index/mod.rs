@@ -1,0 +1,3 @@
+//! Indexes.
+mod config;
+pub use config::*;
