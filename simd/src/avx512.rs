@@ -1,4 +1,4 @@
-//! Kernels for AVX-512 with BW, VL, DQ and VNNI.
+//! Kernels for AVX-512 with BW, VL, DQ and VNNI (and BMI2, which comes before it).
 //!
 //! Every function here is safe to call from code compiled for the same features; the doors in
 //! [`crate::layout`] check the processor and every length before they call.
@@ -72,15 +72,19 @@ fn dot_i8(sums: __m512i, row: __m512i, columns: __m512i) -> __m512i {
 
 /// At most 64 bytes, then zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
 fn load_partial(values: &[u8]) -> __m512i {
-    let mask = !0u64 >> (64 - values.len().clamp(1, 64));
-    if values.is_empty() {
-        return _mm512_setzero_si512();
-    }
-    // SAFETY: the mask has one bit for each byte of the slice, up to 64, and a masked load
-    // touches only the bytes whose bit is set.
+    let mask = lowest_bits(values.len());
+    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
+    // the bytes whose bit is set.
     unsafe { _mm512_maskz_loadu_epi8(mask, values.as_ptr().cast()) }
+}
+
+/// As many set bits as `count` says, 64 at most.
+#[inline]
+#[target_feature(enable = "avx512f,bmi2")]
+fn lowest_bits(count: usize) -> u64 {
+    _bzhi_u64(!0, count.min(64) as u32)
 }
 
 /// 24 sums, 3 panels and a broadcast fill the 32 registers but for a few; a multiplication each
@@ -89,7 +93,7 @@ const SHAPE: Shape = Shape { rows: 8, panels: 3, steps: 128 };
 
 matrix_kernel!(
     gemm_i16, tile_i16,
-    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
+    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2",
     left = [i16; 2], right = [i16; 32],
     shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
     zero = zero, columns = load_i16, broadcast = broadcast_i16,
@@ -98,7 +102,7 @@ matrix_kernel!(
 
 matrix_kernel!(
     gemm_i8, tile_i8,
-    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
+    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2",
     left = [u8; 4], right = [i8; 64],
     shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
     zero = zero, columns = load_i8, broadcast = broadcast_u8,
@@ -106,7 +110,7 @@ matrix_kernel!(
 );
 
 /// See [`crate::scan_blocks`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 pub(crate) fn scan_blocks(
     codes: &[u8],
     stride: usize,
@@ -124,7 +128,7 @@ pub(crate) fn scan_blocks(
 }
 
 /// Four groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 pub(crate) fn scan_blocks_shuffle(
     codes: &[u8],
     stride: usize,
@@ -165,7 +169,7 @@ pub(crate) fn scan_blocks_shuffle(
 /// as one 16-bit number, modulo 2^16, and `odds` the upper of them, so that the lower sum is
 /// `pairs - 256 * odds`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 fn look_up(codes: __m512i, table: __m512i, pairs: &mut [__m512i; 2], odds: &mut [__m512i; 2]) {
     let nibble = _mm512_set1_epi8(15);
     let low = _mm512_and_si512(codes, nibble);
@@ -194,7 +198,7 @@ fn store_u16(values: &mut [u16; 32], sums: __m512i) {
 /// Four groups at a time as one table of 64 entries, which `vpermb` looks up. The codes are put
 /// into the order vector, group, so that `vpdpbusd` adds the entries of four groups and widens
 /// them in one step: 8 operations for 64 bytes of codes, where the shuffle takes 11.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
 fn scan_blocks_vbmi(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
     let (lut, lut_rest) = lut[..groups * 16].as_chunks::<64>();
     let lut_rest = load_partial(lut_rest);
@@ -228,7 +232,7 @@ const BY_VECTOR: [u8; 64] = {
 
 /// Adds the entries that four groups select to the sums of vectors 0..16 and 16..32.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
 fn look_up_vbmi(codes: __m512i, table: __m512i, totals: &mut [__m512i; 2]) {
     let nibble = _mm512_set1_epi8(15);
     // Bits 4 and 5 of an index name the group: the table's entries 16 * g to 16 * g + 15.
@@ -240,4 +244,100 @@ fn look_up_vbmi(codes: __m512i, table: __m512i, totals: &mut [__m512i; 2]) {
         let entries = _mm512_permutexvar_epi8(index, table);
         *total = _mm512_dpbusd_epi32(*total, entries, _mm512_set1_epi8(1));
     }
+}
+
+/// The digits, of 64 at most, whose bit is set in `mask`, and zeros elsewhere.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn load_masked(digits: &[i8], mask: u64) -> __m512i {
+    let mask = mask & lowest_bits(digits.len());
+    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
+    // the bytes whose bit is set.
+    unsafe { _mm512_maskz_loadu_epi8(mask, digits.as_ptr()) }
+}
+
+/// See [`crate::dot_fields`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    match width {
+        4 => dot_split::<2>(fields, high, low),
+        2 => dot_split::<4>(fields, high, low),
+        _ => dot_bits(fields, high, low),
+    }
+}
+
+/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let part = fields.len();
+    assert!(high.len() / PARTS >= part && low.len() / PARTS >= part);
+    let field = _mm512_set1_epi8(if PARTS == 2 { 15 } else { 3 });
+    let mut highs = [_mm512_setzero_si512(); 2];
+    let mut lows = [_mm512_setzero_si512(); 2];
+    let mut start = 0;
+    while start < part {
+        let end = part.min(start + 64);
+        let bytes = load_partial(&fields[start..end]);
+        let shifted = if PARTS == 2 {
+            [bytes, _mm512_srli_epi16::<4>(bytes), bytes, bytes]
+        } else {
+            [
+                bytes,
+                _mm512_srli_epi16::<2>(bytes),
+                _mm512_srli_epi16::<4>(bytes),
+                _mm512_srli_epi16::<6>(bytes),
+            ]
+        };
+        for p in 0..PARTS {
+            let values = _mm512_and_si512(shifted[p], field);
+            // SAFETY: `p * part + end <= PARTS * part`, which the assertion above holds to be
+            // within both slices. (Eight checks here would take longer than all the rest.)
+            let (high, low) = unsafe {
+                let digits = p * part + start..p * part + end;
+                (high.get_unchecked(digits.clone()), low.get_unchecked(digits))
+            };
+            highs[p % 2] = _mm512_dpbusd_epi32(highs[p % 2], values, load_digits(high));
+            lows[p % 2] = _mm512_dpbusd_epi32(lows[p % 2], values, load_digits(low));
+        }
+        start = end;
+    }
+    combine(_mm512_add_epi32(highs[0], highs[1]), _mm512_add_epi32(lows[0], lows[1]))
+}
+
+/// Fields of one bit: they are the mask under which digits are loaded.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let ones = _mm512_set1_epi8(1);
+    let mut highs = _mm512_setzero_si512();
+    let mut lows = _mm512_setzero_si512();
+    let (chunks, rest) = fields.as_chunks::<8>();
+    let (high_chunks, high_rest) = high.as_chunks::<64>();
+    let (low_chunks, low_rest) = low.as_chunks::<64>();
+    for (bits, (high, low)) in chunks.iter().zip(high_chunks.iter().zip(low_chunks)) {
+        let bits = u64::from_le_bytes(*bits);
+        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high, bits));
+        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low, bits));
+    }
+    if !rest.is_empty() {
+        let bits = _mm_cvtsi128_si64(_mm512_castsi512_si128(load_partial(rest))) as u64;
+        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high_rest, bits));
+        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low_rest, bits));
+    }
+    combine(highs, lows)
+}
+
+/// At most 64 digits, then zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn load_digits(digits: &[i8]) -> __m512i {
+    load_masked(digits, !0)
+}
+
+/// The sum of all `128 * high + low`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn combine(high: __m512i, low: __m512i) -> i32 {
+    _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(high), low))
 }

@@ -351,6 +351,5 @@ pub(crate) fn dot_fields_at(
     let fields = &fields[..field_bytes(width, count)];
     let high = &query.high[start..start + count];
     let low = &query.low[start..start + count];
-    let _ = level;
-    scalar::dot_fields(width, fields, high, low)
+    dispatch!(level, dot_fields(width, fields, high, low))
 }

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::layout::{gemm_i8_at, gemm_i16_at, scan_blocks_at};
-use crate::{BLOCK, Level, Panels, Panels8, available};
+use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
+use crate::{BLOCK, FieldQuery, Level, Panels, Panels8, available, field_bytes};
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
 /// them, so that a test run on a machine that should have a level cannot pass without it.
@@ -229,6 +229,80 @@ fn scan_reaches_the_largest_sum() {
     check_scan(2, 257 * 16, 257, &codes, &lut);
 }
 
+/// Checks `dot_fields` at every level against a sum over fields that are packed here.
+fn check_dot_fields(width: u32, fields: &[u8], values: &[i32], start: usize) {
+    let count = fields.len();
+    let mut packed = vec![0u8; field_bytes(width, count)];
+    for (i, &field) in fields.iter().enumerate() {
+        let (byte, bit) = match width {
+            4 if i < count / 2 => (i, 0),
+            4 => (i - count / 2, 4),
+            2 => (i % (count / 4), 2 * (i / (count / 4))),
+            _ => (i / 8, i % 8),
+        };
+        packed[byte] |= field << bit;
+    }
+    let mut query = FieldQuery::default();
+    query.set(values.iter().copied());
+    let expected: i32 =
+        fields.iter().zip(&values[start..]).map(|(&field, value)| i32::from(field) * value).sum();
+    // Starts that are not aligned, and nothing behind the last byte.
+    for offset in [0, 3] {
+        let mut moved = vec![0xff; offset];
+        moved.extend_from_slice(&packed);
+        for level in levels() {
+            let dot = dot_fields_at(level, width, count, &moved[offset..], &query, start);
+            assert_eq!(dot, expected, "{level}: {count} fields of {width} bits from {start}");
+        }
+    }
+}
+
+#[test]
+fn dot_fields_agrees_on_all_counts() {
+    let mut numbers = Numbers(5);
+    let max = i64::from(FieldQuery::MAX);
+    for width in [1, 2, 4] {
+        for count in (0..=640).step_by(8).chain([1016, 1024, 1032, 2040, 2048]) {
+            for (start, behind) in [(0, 0), (13, 5)] {
+                let values: Vec<i32> = numbers
+                    .ints(start + count + behind, -max, max)
+                    .into_iter()
+                    .map(|x| x as i32)
+                    .collect();
+                let fields: Vec<u8> =
+                    numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
+                check_dot_fields(width, &fields, &values, start);
+            }
+        }
+    }
+}
+
+#[test]
+fn dot_fields_holds_at_the_bounds() {
+    for width in [1, 2, 4] {
+        for count in [8, 72, 16_384] {
+            let field = ((1u32 << width) - 1) as u8;
+            // 64 * 128 - 65 and -64 * 128 + 65 have the largest digits; 8127 = 128 * 63 + 63.
+            for value in [FieldQuery::MAX, -FieldQuery::MAX, 64, -64, -65, 63, 0, 8000, -8000] {
+                check_dot_fields(width, &vec![field; count], &vec![value; count], 0);
+                check_dot_fields(width, &vec![0; count], &vec![value; count], 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn digits_make_up_their_value() {
+    let mut query = FieldQuery::default();
+    query.set(-FieldQuery::MAX..=FieldQuery::MAX);
+    assert_eq!(query.len(), 2 * FieldQuery::MAX as usize + 1);
+    let digits = query.high().iter().zip(query.low());
+    for ((&high, &low), value) in digits.zip(-FieldQuery::MAX..) {
+        assert_eq!(128 * i32::from(high) + i32::from(low), value);
+        assert!((-64..=64).contains(&high) && (-64..64).contains(&low));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -249,5 +323,20 @@ proptest! {
         let codes = numbers.u8s(offset + (blocks.max(1) - 1) * stride + groups * 16);
         let lut = numbers.u8s(groups * 16 + table);
         check_scan(blocks, stride, groups, &codes[offset..], &lut);
+    }
+
+    #[test]
+    fn dot_fields_agrees(
+        width in prop::sample::select(vec![1u32, 2, 4]), eighths in 0usize..100,
+        start in 0usize..70, seed: u64,
+    ) {
+        let mut numbers = Numbers(seed);
+        let count = 8 * eighths;
+        let max = i64::from(FieldQuery::MAX);
+        let values: Vec<i32> =
+            numbers.ints(start + count, -max, max).into_iter().map(|x| x as i32).collect();
+        let fields: Vec<u8> =
+            numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
+        check_dot_fields(width, &fields, &values, start);
     }
 }
