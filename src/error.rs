@@ -92,6 +92,19 @@ pub enum SourceError {
         /// The number of values found.
         values: usize,
     },
+    /// A value beyond half precision, in which vectors are to be kept.
+    #[error(
+        "row {row}, column {column} is {value}, beyond the range of half precision (65504); keep \
+         f32 or none"
+    )]
+    BeyondHalf {
+        /// The row's number, from 0.
+        row: usize,
+        /// The column's number, from 0.
+        column: usize,
+        /// What was found.
+        value: f32,
+    },
     /// An error of another kind of storage, a file format's reader say.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

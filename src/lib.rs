@@ -8,8 +8,6 @@ mod progress;
 pub mod quantizer;
 pub mod random;
 mod source;
-// Until the index is built on it, nothing but its tests uses most of the container.
-#[allow(dead_code, unused_imports)]
 mod storage;
 mod topk;
 pub mod train;

@@ -22,9 +22,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use atomic::{clean_temporaries, save_bytes};
+pub(crate) use atomic::{OsLayer, Temporary, save_bytes};
 pub(crate) use bytes::{AlignedBytes, Bytes};
-pub(crate) use header::{Header, HeaderFields};
+pub(crate) use header::{HeaderFields, VERSION};
 pub(crate) use map::Access;
 pub(crate) use open::{Container, OpenMode};
 pub use section::SectionInfo;

@@ -66,8 +66,10 @@ section_kinds! {
     Ids = 10, "ids", mandatory;
     /// The vectors kept for rerank.
     Kept = 11, "kept", mandatory;
-    /// From the order of the lists to the order of the source.
-    Permutation = 12, "permutation", mandatory;
+    /// What each row of the transform is multiplied by.
+    RotationScales = 12, "rotation-scales", mandatory;
+    /// What each packed centroid is multiplied by, and its squared norm.
+    CentroidFactors = 13, "centroid-factors", mandatory;
 }
 
 impl SectionKind {

@@ -31,8 +31,8 @@ pub use plan::{MAX_BITS, Segment};
 
 pub(crate) use encode::{AdditiveCode, EncodeScratch, Lists};
 pub(crate) use layout::Layout;
-pub(crate) use query::{ListQuery, Query, QueryModel};
-pub(crate) use train::{TrainingSet, train};
+pub(crate) use query::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
+pub(crate) use train::{TrainingSet, rescale, train};
 
 use crate::metric::Metric;
 use crate::train::RowsI16;
