@@ -11,9 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use build::IndexBuilder;
-pub use config::{
-    BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats,
-};
+pub use config::{BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats};
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};
 pub use search::{FetchVector, Searcher};

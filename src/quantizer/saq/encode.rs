@@ -80,10 +80,8 @@ impl Saq {
             let count = rows.len() / self.model.dim;
             scratch.rows.quantize_centred(rows, &self.mean);
             self.rotate_lanes(scratch);
-            let lists = lists.map(|l| Lists {
-                of_row: &l.of_row[first..first + count],
-                centroids: l.centroids,
-            });
+            let lists = lists
+                .map(|l| Lists { of_row: &l.of_row[first..first + count], centroids: l.centroids });
             let mut additive = [0.0; BLOCK];
             self.model.additive_base(&self.mean, rows, &scratch.rows, &mut additive);
             nonius_simd::level().vectorize(EncodeBlock {
@@ -200,8 +198,7 @@ impl Vectorize for EncodeBlock<'_> {
                 tail_norm(o, constants.unit)
             } else {
                 let format = ScaleFormat::of_bits(segment.bits);
-                let mut code =
-                    SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+                let mut code = SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
                 encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
                 scale = code.scale;
                 code.scale_code
@@ -216,7 +213,17 @@ impl Vectorize for EncodeBlock<'_> {
                 }
             }
             if lists.is_some() {
-                shares(o, u, &c[range], &scale, constants, segment.scan_bits, segment.bits, &mut full, &mut first);
+                shares(
+                    o,
+                    u,
+                    &c[range],
+                    &scale,
+                    constants,
+                    segment.scan_bits,
+                    segment.bits,
+                    &mut full,
+                    &mut first,
+                );
             }
             pack_segment(layout, segment, u, bytes);
         }
