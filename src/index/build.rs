@@ -23,7 +23,7 @@ use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
 use crate::metric::Metric;
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Lists, Saq, TrainingSet};
+use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Encoder, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -141,7 +141,7 @@ struct Job<'a, 'p> {
     rows: usize,
     dim: usize,
     nlist: usize,
-    saq: Saq,
+    saq: Encoder,
     /// Finds the list of a vector relative to the mean; none where there is one list.
     assigner: Option<Assigner>,
     /// Rotated centroids relative to the mean, `nlist x dims`; empty where there is one list.
@@ -720,7 +720,7 @@ fn subtract(row: &mut [f32], mean: &[f32]) {
 }
 
 /// The mean of all rows, in `f64`, in the order of the rows.
-fn mean_of(sample: &Matrix) -> Vec<f32> {
+pub(crate) fn mean_of(sample: &Matrix) -> Vec<f32> {
     let mut sums = vec![0.0f64; sample.dim()];
     for row in sample.data().chunks_exact(sample.dim()) {
         for (sum, &x) in sums.iter_mut().zip(row) {

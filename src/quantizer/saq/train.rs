@@ -9,7 +9,7 @@ use super::encode::{EncodeScratch, Lists, effort};
 use super::layout::Layout;
 use super::plan::{PlanInput, Segment, plan};
 use super::scale::ScaleFormat;
-use super::{AdditiveCode, CodeFormat, Model, Rotation, Saq, SegmentConstants};
+use super::{AdditiveCode, CodeFormat, Encoder, Model, Rotation, SegmentConstants};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
@@ -75,6 +75,22 @@ impl Rotation {
     }
 }
 
+impl Rotation {
+    /// The inverse of [`apply`](Rotation::apply) for one vector, without the mean: the transpose.
+    pub(crate) fn apply_inverse(&self, rotated: &[f32], dim: usize) -> Vec<f32> {
+        let depth = dim.next_multiple_of(2);
+        let mut out = vec![0.0f32; dim];
+        for ((row, &inverse), &value) in
+            self.rows.chunks_exact(depth).zip(&self.inverse).zip(rotated)
+        {
+            for (out, &r) in out.iter_mut().zip(row) {
+                *out += f32::from(r) * inverse * value;
+            }
+        }
+        out
+    }
+}
+
 /// Turns an integer product into floats, dropping the padding of its rows.
 pub(crate) fn rescale(
     product: &[i32],
@@ -106,7 +122,7 @@ pub(crate) fn train(
     spec: &QuantizerSpec,
     encoding: Encoding,
     seed: u64,
-) -> Result<Saq, BuildError> {
+) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
     if dim > Pca::MAX_DIM {
         return Err(ConfigError::new(
@@ -163,7 +179,7 @@ pub(crate) fn train(
         constants.push(SegmentConstants { unit, ..SegmentConstants::default() });
         start += segment.dims;
     }
-    let mut saq = Saq {
+    let mut saq = Encoder {
         model: Model {
             metric: set.metric,
             dim,
@@ -419,7 +435,7 @@ struct Sums {
 }
 
 /// Encodes the vectors of the pairs and learns what codes stand for and how far they are off.
-fn learn_constants(saq: &mut Saq, set: &TrainingSet<'_>, pairs: &Pairs) {
+fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
     let dim = set.sample.dim();
     let dims = saq.model.dims;
     // The vectors that are encoded: all x of pairs once, and if there are no pairs, all rows.
