@@ -142,6 +142,27 @@ pub(crate) fn has_vbmi() -> bool {
     features() & VBMI != 0
 }
 
+/// Calls a kernel of the module for `level`, or its scalar twin where the processor lacks that.
+macro_rules! dispatch {
+    ($level:expr, $kernel:ident($($argument:expr),*)) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if Level::Avx2.is_available() => {
+                // SAFETY: the processor has every feature that the kernels of `avx2` are compiled
+                // for: the guard has just checked the same list.
+                unsafe { avx2::$kernel($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if Level::Avx512.is_available() => {
+                // SAFETY: as above, for `avx512`.
+                unsafe { avx512::$kernel($($argument),*) }
+            }
+            _ => scalar::$kernel($($argument),*),
+        }
+    };
+}
+pub(crate) use dispatch;
+
 /// A piece of plain Rust that gains from wider registers. Mark `run` and all that it calls
 /// `#[inline(always)]`, or the callee is compiled for the baseline.
 pub trait Vectorize {
