@@ -459,6 +459,30 @@ mod tests {
     }
 
     #[test]
+    fn rare_values_that_no_draw_has_seen_get_their_centroids() {
+        // One value makes up nearly all of the sample; the draw looks at 32 rows per list and
+        // sees few of the 24 others. Only repairs can find them.
+        let values = heaps(25, 3, 25, 12);
+        let mut data: Vec<f32> = values.row(0).repeat(6000);
+        for i in 1..25 {
+            data[i * 240 * 3..][..3].copy_from_slice(values.row(i));
+        }
+        let sample = Matrix::new(3, data).unwrap();
+        for nlist in [10, 24, 25, 26] {
+            for iterations in [0, 1, 10] {
+                let config = KMeans {
+                    nlist,
+                    iterations,
+                    max_points_per_centroid: 1000,
+                    ..KMeans::default()
+                };
+                let model = check(&config, &sample, &format!("{nlist} lists, {iterations}"));
+                assert!(model.sizes.contains(&(6000 - 24)) || nlist < 25);
+            }
+        }
+    }
+
+    #[test]
     fn a_tight_heap_far_away_is_split_to_the_last_point() {
         // 64 points within 1e-3 of each other and one at a distance of 1000: the integers alone
         // could not tell the 64 apart.
