@@ -253,6 +253,12 @@ pub enum SearchError {
     /// nprobe is 0.
     #[error("nprobe is 0; at least one list must be probed")]
     ZeroNprobe,
+    /// A confidence that is negative or not finite.
+    #[error("confidence must be a finite number of standard deviations from 0 on, found {found}")]
+    Confidence {
+        /// What was found.
+        found: f32,
+    },
     /// Rerank was asked for, but the index keeps no vectors and none were given.
     #[error("rerank needs the vectors: build with keep = f32 or f16, or give them to the searcher")]
     NothingKept,

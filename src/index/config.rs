@@ -1,0 +1,287 @@
+//! What a caller decides about an index, and what comes back from building and searching.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{BuildError, ConfigError, SearchError};
+use crate::metric::Metric;
+use crate::quantizer::QuantizerSpec;
+use crate::quantizer::saq::Segment;
+
+/// Which full vectors an index keeps beside the codes, for exact rerank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Keep {
+    /// None: the smallest file.
+    None,
+    /// Half precision, 2 bytes a dimension. Values beyond ±65,504 are refused.
+    #[default]
+    F16,
+    /// Single precision, 4 bytes a dimension: as given.
+    F32,
+}
+
+impl Keep {
+    /// Every choice, in the order of their codes in files.
+    pub const ALL: [Keep; 3] = [Keep::None, Keep::F16, Keep::F32];
+
+    /// The name that the tool takes: `none`, `f16` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Keep::None => "none",
+            Keep::F16 => "f16",
+            Keep::F32 => "f32",
+        }
+    }
+
+    /// Bytes of a kept value.
+    pub(crate) fn value_bytes(self) -> usize {
+        match self {
+            Keep::None => 0,
+            Keep::F16 => 2,
+            Keep::F32 => 4,
+        }
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Keep {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Keep, ConfigError> {
+        Keep::ALL.into_iter().find(|keep| keep.name() == name).ok_or_else(|| {
+            ConfigError::new("keep", format!("expected f32, f16 or none, found {name:?}"))
+        })
+    }
+}
+
+/// How an index is built.
+///
+/// ```
+/// use nonius::{IndexConfig, Metric, QuantizerSpec};
+///
+/// let config = IndexConfig {
+///     metric: Metric::Cosine,
+///     quantizer: QuantizerSpec::saq(4.0),
+///     ..IndexConfig::default()
+/// };
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexConfig {
+    /// How vectors are compared. Default: L2.
+    pub metric: Metric,
+    /// How vectors are compressed. Default: `saq:4`.
+    pub quantizer: QuantizerSpec,
+    /// The number of lists that the vectors are clustered into; `Some(1)` is a flat index. `None`
+    /// chooses by the number of vectors: [`IndexConfig::default_nlist`].
+    pub nlist: Option<usize>,
+    /// Which full vectors are kept for rerank. Default: [`Keep::F16`].
+    pub keep: Keep,
+    /// The seed of everything random. The same input, seed and version give the same bytes.
+    pub seed: u64,
+    /// The most vectors that training looks at; also bounded by 128 MiB of them. Default: 65,536.
+    pub training_rows: usize,
+    /// Iterations of k-means at most. Default: 10.
+    pub kmeans_iterations: usize,
+    /// How hard the encoder tries: see [`Encoding`].
+    pub encoding: Encoding,
+}
+
+/// How hard the encoder tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Encoding {
+    /// Several steps and sweeps of adjustment: the paper's quality or better.
+    #[default]
+    Full,
+    /// One step and no sweep, on a coarser rotation: about twice as fast, within 3% of the error.
+    Fast,
+}
+
+impl Default for IndexConfig {
+    fn default() -> IndexConfig {
+        IndexConfig {
+            metric: Metric::L2,
+            quantizer: QuantizerSpec::saq(4.0),
+            nlist: None,
+            keep: Keep::F16,
+            seed: 0,
+            training_rows: 65_536,
+            kmeans_iterations: 10,
+            encoding: Encoding::Full,
+        }
+    }
+}
+
+impl IndexConfig {
+    /// The number of lists chosen for `rows` vectors: about the square root, times two, and one
+    /// (a flat index) for fewer than 1,024 vectors.
+    pub fn default_nlist(rows: usize) -> usize {
+        if rows < 1024 { 1 } else { (2.0 * (rows as f64).sqrt()) as usize }
+    }
+
+    /// Checks the numbers that can be checked without the data.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.quantizer.validate()?;
+        if self.nlist == Some(0) {
+            return Err(ConfigError::new("nlist", "there must be at least one list, found 0"));
+        }
+        if self.training_rows == 0 {
+            return Err(ConfigError::new("training_rows", "training needs rows, found 0"));
+        }
+        if self.kmeans_iterations == 0 {
+            return Err(ConfigError::new("kmeans_iterations", "expected at least 1, found 0"));
+        }
+        Ok(())
+    }
+
+    /// The number of lists for `rows` vectors.
+    pub(crate) fn lists_for(&self, rows: usize) -> Result<usize, BuildError> {
+        match self.nlist {
+            Some(nlist) if nlist > rows => Err(BuildError::TooFewVectors { nlist, rows }),
+            Some(nlist) => Ok(nlist),
+            None => Ok(IndexConfig::default_nlist(rows)),
+        }
+    }
+}
+
+/// How a query is answered.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SearchParams {
+    /// Lists that are searched, nearest centroid first. More than there are means all.
+    /// Default: 32.
+    pub nprobe: usize,
+    /// How many of the best estimates are compared again with the kept vectors, exactly; 0 for
+    /// none, and never fewer than `k` otherwise. Default: 0.
+    pub rerank: usize,
+    /// How many standard deviations of its error an estimate may be off before a candidate is
+    /// given up after the first stage. Default: 3 (99.7% of Gaussian errors).
+    pub confidence: f32,
+}
+
+impl Default for SearchParams {
+    fn default() -> SearchParams {
+        SearchParams { nprobe: 32, rerank: 0, confidence: 3.0 }
+    }
+}
+
+impl SearchParams {
+    /// Checks the numbers for a search for `k` neighbours.
+    ///
+    /// # Errors
+    /// [`SearchError`] naming the one that makes no sense.
+    pub fn validate(&self, k: usize) -> Result<(), SearchError> {
+        if k == 0 {
+            return Err(SearchError::ZeroK);
+        }
+        if self.nprobe == 0 {
+            return Err(SearchError::ZeroNprobe);
+        }
+        if !(self.confidence >= 0.0 && self.confidence.is_finite()) {
+            return Err(SearchError::Confidence { found: self.confidence });
+        }
+        Ok(())
+    }
+}
+
+/// What one or more searches did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Lists searched.
+    pub lists: u64,
+    /// Vectors seen by the first stage.
+    pub scanned: u64,
+    /// Vectors whose remaining bits were read.
+    pub refined: u64,
+    /// Vectors compared exactly.
+    pub reranked: u64,
+    /// Bytes of the index that were read: centroids, codes, factors, ids and kept vectors.
+    pub bytes_touched: u64,
+}
+
+impl std::ops::AddAssign for SearchStats {
+    fn add_assign(&mut self, other: SearchStats) {
+        self.lists += other.lists;
+        self.scanned += other.scanned;
+        self.refined += other.refined;
+        self.reranked += other.reranked;
+        self.bytes_touched += other.bytes_touched;
+    }
+}
+
+/// What a build did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildReport {
+    /// Vectors in the index.
+    pub vectors: usize,
+    /// Their dimension.
+    pub dim: usize,
+    /// The metric.
+    pub metric: Metric,
+    /// The quantizer.
+    pub quantizer: QuantizerSpec,
+    /// Lists.
+    pub nlist: usize,
+    /// Bytes of codes, factors and ids for each vector, the padding of blocks included; kept
+    /// vectors are not counted.
+    pub bytes_per_vector: f64,
+    /// Bytes of the file, or of the index in memory.
+    pub file_bytes: u64,
+    /// The plan: dimensions and bits of each segment.
+    pub plan: Vec<Segment>,
+    /// k-means' mean squared distance to the centroid after each iteration.
+    pub inertia: Vec<f64>,
+    /// Seconds of sampling, clustering and training.
+    pub train_seconds: f64,
+    /// Seconds of assigning, encoding and writing.
+    pub encode_seconds: f64,
+    /// Seconds of the encoder alone, summed over threads: rotation, adjustment and packing.
+    pub encoder_cpu_seconds: f64,
+    /// Seconds of the whole.
+    pub total_seconds: f64,
+}
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexInfo {
+    /// Format version of the file.
+    pub version: u32,
+    /// Vectors in the index.
+    pub vectors: usize,
+    /// Their dimension.
+    pub dim: usize,
+    /// The metric.
+    pub metric: Metric,
+    /// The quantizer.
+    pub quantizer: QuantizerSpec,
+    /// Lists.
+    pub nlist: usize,
+    /// Vectors in the smallest and in the largest list.
+    pub list_sizes: (usize, usize),
+    /// Which full vectors are kept.
+    pub keep: Keep,
+    /// Bytes of codes, factors and ids for each vector, the padding of blocks included.
+    pub bytes_per_vector: f64,
+    /// Bytes of codes and factors of a vector, without id and padding.
+    pub code_bytes: usize,
+    /// Bits that the first stage reads of a vector.
+    pub first_stage_bits: usize,
+    /// Bytes of the file, or of the index in memory.
+    pub file_bytes: u64,
+    /// The plan: dimensions and bits of each segment.
+    pub plan: Vec<Segment>,
+    /// The sections of the file: name, offset and length in bytes.
+    pub sections: Vec<(&'static str, u64, u64)>,
+}

@@ -1,0 +1,4 @@
+//! SAQ.
+mod plan;
+mod scale;
+pub use plan::{MAX_BITS, Segment};
