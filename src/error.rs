@@ -92,6 +92,19 @@ pub enum SourceError {
         /// The number of values found.
         values: usize,
     },
+    /// A value beyond half precision, in which vectors are to be kept.
+    #[error(
+        "row {row}, column {column} is {value}, beyond the range of half precision (65504); keep \
+         f32 or none"
+    )]
+    BeyondHalf {
+        /// The row's number, from 0.
+        row: usize,
+        /// The column's number, from 0.
+        column: usize,
+        /// What was found.
+        value: f32,
+    },
     /// An error of another kind of storage, a file format's reader say.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -163,6 +176,9 @@ impl From<VectorError> for BuildError {
 }
 
 /// Writing a file failed. The file that was there before, if any, is untouched.
+///
+/// The one exception is the last step, `syncing the folder`: then the new file, complete, has
+/// already taken the place of the old one, but might not survive a loss of power.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {action}: {source}", path.display())]
 pub struct WriteError {
@@ -172,6 +188,16 @@ pub struct WriteError {
     pub action: &'static str,
     /// Why it failed.
     pub source: std::io::Error,
+}
+
+impl WriteError {
+    pub(crate) fn new(
+        path: impl Into<PathBuf>,
+        action: &'static str,
+        source: std::io::Error,
+    ) -> WriteError {
+        WriteError { path: path.into(), action, source }
+    }
 }
 
 /// Opening or verifying an index file failed.
@@ -232,6 +258,15 @@ pub enum OpenError {
         /// What was expected and what was found.
         message: String,
     },
+    /// A section that this library does not know and that must not be skipped.
+    #[error("section kind {kind} is not known to this library, and the index needs it")]
+    UnknownSection {
+        /// The code of the section's kind.
+        kind: u32,
+    },
+    /// The progress callback asked to stop.
+    #[error("the verification was cancelled")]
+    Cancelled,
 }
 
 impl OpenError {

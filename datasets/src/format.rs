@@ -71,9 +71,10 @@ impl Format {
         }
     }
 
-    /// True for formats with several datasets or columns in a file.
-    fn has_members(self) -> bool {
-        matches!(self, Format::Hdf5 | Format::Parquet | Format::Arrow)
+    /// True for formats whose rows lie one after the other at a fixed stride; the others hold
+    /// several datasets or columns.
+    pub(crate) fn is_strided(self) -> bool {
+        !matches!(self, Format::Hdf5 | Format::Parquet | Format::Arrow)
     }
 
     /// The cargo feature that the format needs, or "" for those that are always there.
@@ -119,7 +120,7 @@ impl Location {
         }
         if let Some((file, member)) = path.to_str().and_then(|text| text.rsplit_once(':'))
             && let Some(format) = format_of(Path::new(file))
-            && format.has_members()
+            && !format.is_strided()
             && !member.is_empty()
         {
             let member = Some(member.to_owned());

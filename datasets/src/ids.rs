@@ -184,34 +184,20 @@ fn open_npy(path: &Path) -> Result<(Strided, IdElement), DatasetError> {
 /// [`DatasetError::Id`] for an id above 2^31 - 1, which the format cannot hold, and what the
 /// system reports.
 pub fn write_ivecs(path: impl AsRef<Path>, ids: &IdMatrix) -> Result<(), DatasetError> {
-    write_i32(path.as_ref(), ids, Format::Ivecs)
-}
-
-/// Writes ids as `.ivecs` or `.ibin`.
-pub(crate) fn write_i32(path: &Path, ids: &IdMatrix, format: Format) -> Result<(), DatasetError> {
-    let too_large = |what: &str, found: usize| {
-        DatasetError::unsupported(path, format!("{what} below 2^31"), found.to_string())
-    };
-    let k = i32::try_from(ids.k()).map_err(|_| too_large("k", ids.k()))?.to_le_bytes();
-    let rows = i32::try_from(ids.rows()).map_err(|_| too_large("rows", ids.rows()));
+    let path = path.as_ref();
+    let k = i32::try_from(ids.k()).map_err(|_| {
+        DatasetError::unsupported(path, "rows of fewer than 2^31 ids", ids.k().to_string())
+    })?;
     let mut file = AtomicFile::create(path)?;
     let mut bytes = Vec::new();
-    if format == Format::Ibin {
-        file.write_all(&rows?.to_le_bytes()).map_err(DatasetError::io(path))?;
-        file.write_all(&k).map_err(DatasetError::io(path))?;
-    }
     for row in 0..ids.rows() {
         bytes.clear();
-        if format == Format::Ivecs {
-            bytes.extend(k);
-        }
+        bytes.extend(k.to_le_bytes());
         for (column, &id) in ids.row(row).iter().enumerate() {
             let narrow = if id == NO_ID { Ok(-1) } else { i32::try_from(id) };
-            let narrow = narrow.map_err(|_| DatasetError::Id {
-                path: path.to_owned(),
-                row,
-                column,
-                value: i128::from(id),
+            let narrow = narrow.map_err(|_| {
+                let (path, value) = (path.to_owned(), i128::from(id));
+                DatasetError::Id { path, row, column, value }
             })?;
             bytes.extend(narrow.to_le_bytes());
         }

@@ -49,10 +49,12 @@ mod element;
 mod error;
 mod format;
 mod ids;
+mod noisy;
 mod npy;
 mod recall;
 mod shipped;
 mod strided;
+mod synthetic;
 mod truth;
 mod vecs;
 mod writer;
@@ -65,8 +67,10 @@ pub use element::Element;
 pub use error::DatasetError;
 pub use format::{Format, Location};
 pub use ids::{IdMatrix, NO_ID, read_ids, write_ivecs};
+pub use noisy::Noisy;
 pub use recall::{hits, recall};
 pub use shipped::{Shipped, wordnet_dir};
+pub use synthetic::{Generator, Synthetic};
 pub use truth::{Truth, TruthError, exact_neighbors};
 pub use writer::{VectorWriter, convert};
 
@@ -86,19 +90,33 @@ pub trait VectorFile: VectorSource + Send + Sync {
 /// be read, its header is wrong or its length is not what the header announces. Values are
 /// checked when they are read.
 pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError> {
-    let location = Location::parse(path)?;
+    open_at(&Location::parse(path)?)
+}
+
+fn open_at(location: &Location) -> Result<Box<dyn VectorFile>, DatasetError> {
     let path = location.path.as_path();
     match location.format {
-        Format::Fvecs => Ok(Box::new(vecs::open(path, Element::F32)?)),
-        Format::Bvecs => Ok(Box::new(vecs::open(path, Element::U8)?)),
-        Format::Ivecs => Ok(Box::new(vecs::open(path, Element::I32)?)),
-        Format::Fbin => Ok(Box::new(bin::open(path, Element::F32)?)),
-        Format::U8bin => Ok(Box::new(bin::open(path, Element::U8)?)),
-        Format::I8bin => Ok(Box::new(bin::open(path, Element::I8)?)),
-        Format::Ibin => Ok(Box::new(bin::open(path, Element::I32)?)),
-        Format::Npy => Ok(Box::new(npy::open(path)?)),
-        format => {
+        format if !format.is_strided() => {
             Err(DatasetError::MissingFeature { path: path.to_owned(), feature: format.feature() })
+        }
+        _ => Ok(Box::new(open_strided(location)?)),
+    }
+}
+
+/// Opens a file whose rows lie at a fixed stride.
+fn open_strided(location: &Location) -> Result<strided::StridedFile, DatasetError> {
+    let path = location.path.as_path();
+    match location.format {
+        Format::Fvecs => vecs::open(path, Element::F32),
+        Format::Bvecs => vecs::open(path, Element::U8),
+        Format::Ivecs => vecs::open(path, Element::I32),
+        Format::Fbin => bin::open(path, Element::F32),
+        Format::U8bin => bin::open(path, Element::U8),
+        Format::I8bin => bin::open(path, Element::I8),
+        Format::Ibin => bin::open(path, Element::I32),
+        Format::Npy => npy::open(path),
+        Format::Hdf5 | Format::Parquet | Format::Arrow => {
+            Err(DatasetError::unsupported(path, "rows at a fixed stride", "a container"))
         }
     }
 }

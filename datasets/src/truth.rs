@@ -387,7 +387,11 @@ impl Query {
         let mut first = 0;
         for (dots, terms) in dots.chunks(CHUNK).zip(terms.chunks(CHUNK)) {
             let (factor, scale, limit) = (self.factor, self.scale, self.limit);
-            let undecided = |(&dot, &term): (&f32, &f32)| !(factor * term - scale * dot > limit);
+            let undecided = |(&dot, &term): (&f32, &f32)| {
+                // NaN comes from infinities, about which nothing is known.
+                let value = factor * term - scale * dot;
+                value.is_nan() | (value <= limit)
+            };
             // Most chunks are out as a whole, and this loop has no exit inside.
             let any = dots.iter().zip(terms).fold(false, |any, pair| any | undecided(pair));
             if any {

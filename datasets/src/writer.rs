@@ -8,7 +8,8 @@ use crate::atomic::AtomicFile;
 use crate::element::Element;
 use crate::error::{DatasetError, check_dim};
 use crate::format::{Format, Location};
-use crate::{block_rows, npy, open};
+use crate::strided::Strided;
+use crate::{VectorFile, block_rows, npy, open_at, open_strided};
 
 /// A file of vectors under construction. It appears under its name when it is
 /// [finished](VectorWriter::finish); dropped before, it leaves nothing behind.
@@ -69,10 +70,7 @@ impl VectorWriter {
     pub fn write_rows(&mut self, values: &[f32]) -> Result<(), DatasetError> {
         let dim = self.dim;
         assert!(values.len().is_multiple_of(dim), "{} values, rows of {dim}", values.len());
-        let prefix = match self.format {
-            Format::Fvecs | Format::Bvecs | Format::Ivecs => Some((dim as u32).to_le_bytes()),
-            _ => None,
-        };
+        let prefix = self.prefix();
         for rows in values.chunks(block_rows(dim) * dim) {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
@@ -92,6 +90,29 @@ impl VectorWriter {
             self.rows += (rows.len() / dim) as u64;
         }
         Ok(())
+    }
+
+    /// Appends whole rows that are encoded already, without their prefixes.
+    fn write_encoded(&mut self, rows: &[u8]) -> Result<(), DatasetError> {
+        let row_bytes = self.dim * self.element.bytes();
+        if let Some(prefix) = self.prefix() {
+            for row in rows.chunks_exact(row_bytes) {
+                self.put(&prefix)?;
+                self.put(row)?;
+            }
+        } else {
+            self.put(rows)?;
+        }
+        self.rows += (rows.len() / row_bytes) as u64;
+        Ok(())
+    }
+
+    /// What each row starts with.
+    fn prefix(&self) -> Option<[u8; 4]> {
+        match self.format {
+            Format::Fvecs | Format::Bvecs | Format::Ivecs => Some((self.dim as u32).to_le_bytes()),
+            _ => None,
+        }
     }
 
     /// Completes the file and gives it its name. Returns the number of rows.
@@ -127,7 +148,8 @@ impl VectorWriter {
 /// Converts a file of vectors to the format that the extension of `output` tells, in blocks.
 ///
 /// The values keep their type where the output can hold it; otherwise they are converted, and a
-/// value that does not fit is an error. Returns the number of rows.
+/// value that does not fit is an error. Integers (`ivecs`, `ibin`, `npy`) are copied as they are,
+/// so ids survive. Returns the number of rows.
 ///
 /// `progress` is called with the rows done and the rows in all; [`ControlFlow::Break`] stops the
 /// conversion, which then leaves no file.
@@ -140,9 +162,29 @@ pub fn convert(
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<u64, DatasetError> {
     let output = output.as_ref();
-    let source = open(input)?;
+    let input = Location::parse(input)?;
+    let source = open_at(&input)?;
     let element = Location::parse(output)?.format.element().unwrap_or(source.element());
     let mut writer = VectorWriter::create(output, source.dim(), element)?;
+    let rows = source.rows();
+    let mut report = |done: usize| match progress(done as u64, rows as u64) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(DatasetError::Cancelled),
+    };
+    if source.element() == Element::I32 && element == Element::I32 && input.format.is_strided() {
+        copy_encoded(&open_strided(&input)?.rows, &mut writer, &mut report)?;
+    } else {
+        copy_values(&*source, &mut writer, &mut report)?;
+    }
+    writer.finish()
+}
+
+/// Copies rows by way of `f32`.
+fn copy_values(
+    source: &dyn VectorFile,
+    writer: &mut VectorWriter,
+    report: &mut dyn FnMut(usize) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
     let (rows, dim) = (source.rows(), source.dim());
     let mut reader = source.reader()?;
     let mut block = vec![0.0; block_rows(dim).min(rows) * dim];
@@ -153,9 +195,29 @@ pub fn convert(
         reader.read(done, values)?;
         writer.write_rows(values)?;
         done += count;
-        if progress(done as u64, rows as u64).is_break() {
-            return Err(DatasetError::Cancelled);
-        }
+        report(done)?;
     }
-    writer.finish()
+    Ok(())
+}
+
+/// Copies rows byte by byte: not every 32-bit integer is an `f32`.
+fn copy_encoded(
+    source: &Strided,
+    writer: &mut VectorWriter,
+    report: &mut dyn FnMut(usize) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let (mut window, mut bare) = (Vec::new(), Vec::new());
+    let mut done = 0;
+    while done < source.rows {
+        let count = source.window_rows().min(source.rows - done);
+        source.read(done, count, &mut window)?;
+        bare.clear();
+        for row in window.chunks_exact(source.stride()) {
+            bare.extend_from_slice(&row[source.prefix()..]);
+        }
+        writer.write_encoded(&bare)?;
+        done += count;
+        report(done)?;
+    }
+    Ok(())
 }

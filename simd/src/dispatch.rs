@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction set that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +35,13 @@ impl Level {
     }
 
     /// True if this processor has the level.
+    #[inline]
     pub fn is_available(self) -> bool {
+        features() & (1 << self as u8) != 0
+    }
+
+    /// What the processor says; [`is_available`](Level::is_available) remembers it.
+    fn detect(self) -> bool {
         match self {
             Level::Scalar => true,
             Level::Neon => cfg!(target_arch = "aarch64"),
@@ -49,7 +56,7 @@ impl Level {
             }
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
-                Level::Avx2.is_available()
+                Level::Avx2.detect()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
@@ -96,6 +103,43 @@ impl FromStr for Level {
             format!("unknown SIMD level {name:?}: expected scalar, neon, avx2 or avx512")
         })
     }
+}
+
+/// The bit of [`features`] for AVX-512 VBMI, which one kernel gains from. No level of its own: the
+/// result is the same.
+const VBMI: u8 = 1 << 7;
+
+/// The levels that the processor has, bit `level as u8` each, and [`VBMI`]. A kernel may take
+/// only some nanoseconds, so this is one load.
+#[inline]
+fn features() -> u8 {
+    // Zero until asked for the first time: there is always `Scalar`.
+    static FEATURES: AtomicU8 = AtomicU8::new(0);
+
+    #[cold]
+    fn ask() -> u8 {
+        let mut bits = 0;
+        for level in Level::ALL {
+            bits |= u8::from(level.detect()) << level as u8;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if Level::Avx512.detect() && is_x86_feature_detected!("avx512vbmi") {
+            bits |= VBMI;
+        }
+        FEATURES.store(bits, Ordering::Relaxed);
+        bits
+    }
+
+    match FEATURES.load(Ordering::Relaxed) {
+        0 => ask(),
+        bits => bits,
+    }
+}
+
+/// True if the processor has AVX-512 VBMI beside all of [`Level::Avx512`].
+#[inline]
+pub(crate) fn has_vbmi() -> bool {
+    features() & VBMI != 0
 }
 
 /// A piece of plain Rust that gains from wider registers. Mark `run` and all that it calls

@@ -2,6 +2,28 @@
 
 use crate::dispatch::{Level, level};
 use crate::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::{avx2, avx512};
+
+/// Calls a kernel of the module for `level`, or its scalar twin where the processor lacks that.
+macro_rules! dispatch {
+    ($level:expr, $kernel:ident($($argument:expr),*)) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if Level::Avx2.is_available() => {
+                // SAFETY: the processor has every feature that the kernels of `avx2` are compiled
+                // for: the guard has just checked the same list.
+                unsafe { avx2::$kernel($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if Level::Avx512.is_available() => {
+                // SAFETY: as above, for `avx512`.
+                unsafe { avx512::$kernel($($argument),*) }
+            }
+            _ => scalar::$kernel($($argument),*),
+        }
+    };
+}
 
 /// Vectors in a block of first-stage codes.
 pub const BLOCK: usize = 32;
@@ -100,8 +122,104 @@ pub(crate) fn gemm_i16_at(level: Level, a: &[i16], b: Panels<'_>, c: &mut [i32])
     let m = a.len() / depth;
     assert_eq!(a.len(), m * depth, "the left operand has no whole rows of {depth}");
     assert_eq!(c.len(), m * b.padded_rows(), "the result must be {m} x {}", b.padded_rows());
-    let _ = level;
-    scalar::gemm_i16(a, depth, b.data, c);
+    dispatch!(level, gemm_i16(a, depth, b.data, c))
+}
+
+/// A matrix of `i8` packed for [`gemm_i8`]: `rows x depth`, its rows grouped into panels of 16 and
+/// its columns into quads.
+///
+/// Value (row, column) lies at
+/// `(row / 16) * 16 * depth + (column / 4) * 64 + (row % 16) * 4 + column % 4`, where `depth` is
+/// rounded up to a multiple of 4 and the rows to a multiple of 16; the padding is zero. One load
+/// of 64 bytes thus holds four columns of all 16 rows of a panel.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels8<'a> {
+    rows: usize,
+    depth: usize,
+    data: &'a [i8],
+}
+
+impl<'a> Panels8<'a> {
+    /// The number of bytes that a packed `rows x depth` matrix takes.
+    pub fn packed_len(rows: usize, depth: usize) -> usize {
+        rows.next_multiple_of(PANEL) * depth.next_multiple_of(4)
+    }
+
+    /// Packs a row-major matrix of `rows x depth` values.
+    ///
+    /// # Panics
+    /// If `values` does not hold `rows * depth` values.
+    pub fn pack(rows: usize, depth: usize, values: &[i8]) -> Vec<i8> {
+        assert_eq!(values.len(), rows * depth, "expected {rows} x {depth} values");
+        let padded = depth.next_multiple_of(4);
+        let mut packed = vec![0; Panels8::packed_len(rows, depth)];
+        for row in 0..rows {
+            for column in 0..depth {
+                packed[(row / PANEL) * PANEL * padded
+                    + (column / 4) * 4 * PANEL
+                    + (row % PANEL) * 4
+                    + column % 4] = values[row * depth + column];
+            }
+        }
+        packed
+    }
+
+    /// Views packed data.
+    ///
+    /// # Panics
+    /// If `data` has not [`packed_len`](Panels8::packed_len) values.
+    pub fn new(rows: usize, depth: usize, data: &'a [i8]) -> Panels8<'a> {
+        let expected = Panels8::packed_len(rows, depth);
+        assert_eq!(data.len(), expected, "expected {rows} x {depth} packed");
+        Panels8 { rows, depth, data }
+    }
+
+    /// The number of rows, without padding.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of rows rounded up to whole panels: the columns of a product's result.
+    pub fn padded_rows(&self) -> usize {
+        self.rows.next_multiple_of(PANEL)
+    }
+
+    /// The number of columns rounded up to whole quads: the row length of the left operand.
+    pub fn padded_depth(&self) -> usize {
+        self.depth.next_multiple_of(4)
+    }
+
+    /// The packed values.
+    pub fn data(&self) -> &'a [i8] {
+        self.data
+    }
+}
+
+/// `c[i][j] = sum over t of a[i][t] * b[j][t]`, exactly, in wrapping `i32`; the left operand is
+/// unsigned.
+///
+/// `a` is row-major, `m x b.padded_depth()`; `c` is row-major, `m x b.padded_rows()`, overwritten.
+/// For signed values `x`, store `x + 128` in `a` and subtract 128 times the sum of row `j` of `b`
+/// from the results. The sums do not overflow while the depth is 65,793 at most
+/// (255 * 128 * 65,793 < 2^31).
+///
+/// # Panics
+/// If a slice has the wrong length.
+pub fn gemm_i8(a: &[u8], b: Panels8<'_>, c: &mut [i32]) {
+    gemm_i8_at(level(), a, b, c);
+}
+
+/// [`gemm_i8`] at a given level.
+pub(crate) fn gemm_i8_at(level: Level, a: &[u8], b: Panels8<'_>, c: &mut [i32]) {
+    let depth = b.padded_depth();
+    if depth == 0 || b.rows == 0 {
+        c.fill(0);
+        return;
+    }
+    let m = a.len() / depth;
+    assert_eq!(a.len(), m * depth, "the left operand has no whole rows of {depth}");
+    assert_eq!(c.len(), m * b.padded_rows(), "the result must be {m} x {}", b.padded_rows());
+    dispatch!(level, gemm_i8(a, depth, b.data, c))
 }
 
 /// First-stage sums of whole blocks of 32 vectors (FastScan).
@@ -140,8 +258,7 @@ pub(crate) fn scan_blocks_at(
         "{} bytes of codes for {blocks} blocks",
         codes.len()
     );
-    let _ = level;
-    scalar::scan_blocks(codes, stride, groups, lut, sums);
+    dispatch!(level, scan_blocks(codes, stride, groups, lut, sums));
 }
 
 /// The bytes that `count` fields of `width` bits take; `count` is a multiple of 8.
@@ -234,6 +351,5 @@ pub(crate) fn dot_fields_at(
     let fields = &fields[..field_bytes(width, count)];
     let high = &query.high[start..start + count];
     let low = &query.low[start..start + count];
-    let _ = level;
-    scalar::dot_fields(width, fields, high, low)
+    dispatch!(level, dot_fields(width, fields, high, low))
 }

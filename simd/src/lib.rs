@@ -2,7 +2,7 @@
 //!
 //! There are two ways to be fast here, and both give the same bits at every level:
 //!
-//! - **Integer kernels** ([`gemm_i16`], [`scan_blocks`], [`dot_fields`]) are written with
+//! - **Integer kernels** ([`gemm_i16`], [`gemm_i8`], [`scan_blocks`], [`dot_fields`]) are written with
 //!   intrinsics for each instruction set. Integer sums do not depend on their order, so every
 //!   level returns what the scalar twin in [`scalar`] returns, bit for bit.
 //! - **[`Level::vectorize`]** compiles a plain Rust loop once for each instruction set. Rust never
@@ -15,11 +15,21 @@
 //! The level is chosen once per process: the best that the processor offers, or the one that the
 //! environment variable `NONIUS_SIMD` names (`scalar`, `avx2`, `avx512`, `neon`).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod dispatch;
 mod float;
 mod layout;
 pub mod scalar;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use dispatch::{Level, Vectorize, available, level, with_level};
 pub use float::{dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, matmul_f32};
-pub use layout::{BLOCK, FieldQuery, Panels, dot_fields, field_bytes, gemm_i16, scan_blocks};
+pub use layout::{
+    BLOCK, FieldQuery, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16, scan_blocks,
+};

@@ -21,6 +21,25 @@ pub fn gemm_i16(a: &[i16], depth: usize, b: &[i16], c: &mut [i32]) {
     }
 }
 
+/// See [`crate::gemm_i8`]; `b` is packed as [`crate::Panels8`] says.
+pub fn gemm_i8(a: &[u8], depth: usize, b: &[i8], c: &mut [i32]) {
+    let panels = b.len() / (16 * depth);
+    for (row, out) in a.chunks_exact(depth).zip(c.chunks_exact_mut(panels * 16)) {
+        for (panel, out) in b.chunks_exact(16 * depth).zip(out.chunks_exact_mut(16)) {
+            let mut sums = [0i32; 16];
+            for (quad, columns) in row.chunks_exact(4).zip(panel.chunks_exact(64)) {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    for t in 0..4 {
+                        let product = i32::from(quad[t]) * i32::from(columns[4 * j + t]);
+                        *sum = sum.wrapping_add(product);
+                    }
+                }
+            }
+            out.copy_from_slice(&sums);
+        }
+    }
+}
+
 /// See [`crate::scan_blocks`].
 pub fn scan_blocks(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
     for (block, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {

@@ -1,56 +1,188 @@
-//! API STUB for the CLI developer: signatures are final, bodies are not here yet.
-#![allow(missing_docs, unused_variables)]
-mod config;
-pub use config::*;
-use std::path::Path;
-use crate::*;
-pub struct Index;
-pub struct IndexBuilder<'a> { pub config: &'a IndexConfig }
-impl<'a> IndexBuilder<'a> {
-    pub fn new(config: &'a IndexConfig) -> Self { todo!() }
-    /// One id per row; default: the row numbers.
-    pub fn ids(self, ids: &'a [u64]) -> Self { todo!() }
-    pub fn progress(self, progress: &'a mut ProgressFn<'a>) -> Self { todo!() }
-    /// In memory.
-    pub fn build(self, source: &dyn VectorSource) -> Result<(Index, BuildReport), BuildError> { todo!() }
-    /// Streaming, atomically, to a file.
-    pub fn write(self, source: &dyn VectorSource, path: impl AsRef<Path>) -> Result<BuildReport, BuildError> { todo!() }
-}
-impl Index {
-    pub fn build(source: &dyn VectorSource, config: &IndexConfig) -> Result<Index, BuildError> { todo!() }
-    /// Memory-mapped.
-    pub fn open(path: impl AsRef<Path>) -> Result<Index, OpenError> { todo!() }
-    /// Read into memory.
-    pub fn read(path: impl AsRef<Path>) -> Result<Index, OpenError> { todo!() }
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WriteError> { todo!() }
-    pub fn verify(&self, progress: Option<&mut ProgressFn<'_>>) -> Result<VerifyReport, OpenError> { todo!() }
-    pub fn info(&self) -> IndexInfo { todo!() }
-    pub fn len(&self) -> usize { todo!() }
-    pub fn is_empty(&self) -> bool { todo!() }
-    pub fn dim(&self) -> usize { todo!() }
-    pub fn metric(&self) -> Metric { todo!() }
-    pub fn nlist(&self) -> usize { todo!() }
-    pub fn keep(&self) -> Keep { todo!() }
-    pub fn search(&self, query: &[f32], k: usize, params: &SearchParams) -> Result<Vec<Neighbor>, SearchError> { todo!() }
-    /// Queries in parallel on the ambient rayon pool; results in order; best first.
-    pub fn search_batch(&self, queries: MatrixView<'_>, k: usize, params: &SearchParams) -> Result<(Vec<Vec<Neighbor>>, SearchStats), SearchError> { todo!() }
-    pub fn searcher(&self) -> Searcher<'_> { todo!() }
-}
-pub struct Searcher<'a>(&'a Index);
-impl Searcher<'_> {
-    /// Reusable, no allocation per query once warm.
-    pub fn search(&mut self, query: &[f32], k: usize, params: &SearchParams) -> Result<&[Neighbor], SearchError> { todo!() }
-    /// Rerank from the user's own vectors instead of the kept ones (fetch(id, out) fills one vector).
-    pub fn rerank_from(self, fetch: &dyn FetchVector) -> Self { todo!() }
-    pub fn stats(&self) -> SearchStats { todo!() }
-    pub fn reset_stats(&mut self) { todo!() }
-}
-pub trait FetchVector: Sync { fn fetch(&self, id: u64, out: &mut [f32]) -> Result<(), SourceError>; }
-/// sections: (name, offset, bytes)
-pub struct VerifyReport { pub sections: usize, pub bytes: u64 }
+//! Indexes: building, opening, searching.
 
-/// nonius::quality: the numbers of one row of `nonius quality`.
-pub struct QualityRow { pub quantizer: String, pub bits: f64, pub bytes_per_vector: f64, pub err_nn: f64, pub err_random: f64, pub bias_nn: f64,
-   pub recall_at_10: f64, pub recall_10_at_100: f64, pub encode_vectors_per_second: f64, pub plan: Vec<quantizer::saq::Segment> }
-/// `truth`: ids (row numbers) of the true nearest, `truth_k` per query. nlist: residuals to N centroids (1 = global mean).
-pub fn quality(base: &Matrix, queries: &Matrix, truth: &[u32], truth_k: usize, config: &IndexConfig) -> Result<QualityRow, BuildError> { todo!() }
+mod build;
+mod config;
+mod exact;
+mod format;
+mod quality;
+mod search;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+pub use build::IndexBuilder;
+pub use config::{
+    BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats,
+};
+pub use exact::ExactIndex;
+pub use quality::{QualityRow, quality};
+pub use search::{FetchVector, Searcher};
+
+use crate::error::{OpenError, WriteError};
+use crate::metric::Metric;
+use crate::storage::{AlignedBytes, Container, OpenMode, VerifyReport, save_bytes};
+use format::Parts;
+
+/// An index over compressed vectors, in memory or mapped from its file.
+///
+/// Vectors are clustered into lists (IVF); an index with one list is flat. Searching takes
+/// `&self`, from any number of threads.
+///
+/// ```
+/// use nonius::{Index, IndexConfig, Metric, SearchParams};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("vectors.nonius");
+/// let vectors: Vec<f32> = (0..6400).map(|i| (i as f32).sin()).collect(); // 400 x 16
+/// let config = IndexConfig { metric: Metric::Cosine, ..IndexConfig::default() };
+/// Index::from_slice(16, &vectors, &config)?.save(&path)?;
+///
+/// let index = Index::open(&path)?;
+/// let found = index.search(&vectors[..16], 3, &SearchParams::default())?;
+/// assert_eq!(found[0].id, 0);
+/// assert!(found[0].distance < 0.01);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Index {
+    parts: Parts,
+}
+
+impl Index {
+    fn from_parts(parts: Parts) -> Index {
+        Index { parts }
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Maps an index file into memory. The time does not depend on the number of vectors; pages
+    /// are read when a search needs them, and shared with other processes that map the file.
+    ///
+    /// All lengths, offsets, counts and codes are checked here, so that no file, however
+    /// damaged, makes a search panic or read outside the file. The checksums of the large
+    /// sections are left to [`verify`](Index::verify).
+    ///
+    /// **The file must not change while it is mapped**: a program that writes into it changes
+    /// what this process takes for constant, and one that shortens it makes the system kill this
+    /// process at the next access. Replace index files by renaming a new one over the old, as
+    /// [`save`](Index::save) and [`IndexBuilder::write`] do; the old one stays valid for those
+    /// who have mapped it. Where that cannot be relied on, use [`read`](Index::read).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Index, OpenError> {
+        Ok(Index::from_parts(format::parse(Container::open(path.as_ref(), OpenMode::Map)?)?))
+    }
+
+    /// Reads an index file into memory of this process, after which the file may change.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Index, OpenError> {
+        Ok(Index::from_parts(format::parse(Container::open(path.as_ref(), OpenMode::Read)?)?))
+    }
+
+    /// Opens an index from the bytes of its file, which are copied.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Index, OpenError> {
+        let bytes = AlignedBytes::from_slice(bytes)
+            .map_err(|source| OpenError::Io { path: "(memory)".into(), source })?;
+        Ok(Index::from_parts(format::parse(Container::from_bytes(bytes)?)?))
+    }
+
+    /// The bytes of the index: those of its file.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.parts.container.bytes()
+    }
+
+    /// Writes the index to a file, atomically: to a temporary file beside it, which takes its
+    /// name when all is on disk.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what was there before is then untouched.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
+        save_bytes(path.as_ref(), self.as_bytes())
+    }
+
+    /// Compares all checksums: any changed bit in the file is found.
+    ///
+    /// # Errors
+    /// [`OpenError::Checksum`] naming the section and its offset.
+    pub fn verify(&self) -> Result<VerifyReport, OpenError> {
+        self.verify_with(&mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// [`verify`](Index::verify) with a callback that is told the bytes done and those of the
+    /// whole, and may cancel.
+    ///
+    /// # Errors
+    /// As [`verify`](Index::verify), and [`OpenError::Cancelled`].
+    pub fn verify_with(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, OpenError> {
+        crate::storage::verify(&self.parts.container, progress)
+    }
+
+    /// The number of vectors.
+    pub fn len(&self) -> usize {
+        self.parts.count
+    }
+
+    /// True if there are no vectors, which a built index never is.
+    pub fn is_empty(&self) -> bool {
+        self.parts.count == 0
+    }
+
+    /// The dimension of vectors and queries.
+    pub fn dim(&self) -> usize {
+        self.parts.model.dim
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.parts.model.metric
+    }
+
+    /// The number of lists.
+    pub fn nlist(&self) -> usize {
+        self.parts.nlist
+    }
+
+    /// Which full vectors are kept.
+    pub fn keep(&self) -> Keep {
+        self.parts.keep
+    }
+
+    /// All that can be said of the index without reading its vectors.
+    pub fn info(&self) -> IndexInfo {
+        let parts = &self.parts;
+        let layout = &parts.format.layout;
+        let sizes = parts.list_table.windows(2).map(|w| (w[1].vector - w[0].vector) as usize);
+        IndexInfo {
+            version: crate::storage::VERSION,
+            vectors: parts.count,
+            dim: parts.model.dim,
+            metric: parts.model.metric,
+            quantizer: parts.spec,
+            nlist: parts.nlist,
+            list_sizes: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
+            keep: parts.keep,
+            bytes_per_vector: parts.bytes_per_vector(),
+            code_bytes: layout.record_bytes(),
+            first_stage_bits: 4 * layout.groups,
+            file_bytes: self.as_bytes().len() as u64,
+            plan: parts.model.plan.clone(),
+            sections: parts
+                .container
+                .sections()
+                .iter()
+                .map(|s| (s.name, s.offset, s.length))
+                .collect(),
+        }
+    }
+}

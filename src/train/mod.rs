@@ -4,6 +4,15 @@
 //! Everything here gives the same bits for the same input and seed, whatever the number of
 //! threads and the SIMD level.
 
+pub mod assign;
+pub mod kmeans;
+pub mod pca;
 pub mod quantize;
+mod repair;
+pub mod sample;
 
+pub use assign::{AssignScratch, Assigner};
+pub use kmeans::{KMeans, KMeansModel};
+pub use pca::Pca;
 pub use quantize::RowsI16;
+pub use sample::{sample_rows, sample_rows_with};

@@ -5,7 +5,7 @@
 //! `<x, y> ~= <q_x, q_y> * inverse_x * inverse_y` with inverse = 1 / s. The error is that of
 //! rounding each value to 1/2: about `|x| |y| / 10^5`, whatever the scale of the data.
 
-use nonius_simd::{Vectorize, dot_f32, level};
+use nonius_simd::{Vectorize, level};
 
 /// The largest norm of an integer row. Two rows of this norm have a product of 2^30 at most.
 const MAX_NORM: f64 = 32768.0;
@@ -13,6 +13,9 @@ const MAX_NORM: f64 = 32768.0;
 /// 1.5 * 2^23. Added to a float of magnitude below 2^22 it leaves the rounded integer (ties to
 /// even) in the low bits: rounding that every instruction set does with one addition.
 const ROUND: f32 = 12_582_912.0;
+
+/// Partial sums of a squared norm.
+const LANES: usize = 32;
 
 /// Squared norms between these are computed well by a sum in `f32`.
 const NORM_SQ_RANGE: std::ops::RangeInclusive<f32> = 1e-24..=1e36;
@@ -63,27 +66,16 @@ impl RowsI16 {
         self.inverse.resize(count, 0.0);
         self.norms_sq.resize(count, 0.0);
         self.centred.resize(if mean.is_some() { dim } else { 0 }, 0.0);
-        let target = target_norm(dim);
-        for (i, row) in rows.chunks_exact(dim).enumerate() {
-            let out = &mut self.values[i * self.depth..(i + 1) * self.depth];
-            let x = match mean {
-                Some(mean) => {
-                    level().vectorize(Subtract { x: row, mean, out: &mut self.centred });
-                    &self.centred
-                }
-                None => row,
-            };
-            let norm_sq = dot_f32(x, x);
-            if NORM_SQ_RANGE.contains(&norm_sq) {
-                let norm = norm_sq.sqrt();
-                let scale = target / norm;
-                level().vectorize(Round { x, scale, out });
-                self.inverse[i] = norm / target;
-                self.norms_sq[i] = norm_sq;
-            } else {
-                (self.inverse[i], self.norms_sq[i]) = quantize_extreme(row, mean, target, out);
-            }
-        }
+        // One dispatch for all rows: for short rows it would cost as much as the work.
+        level().vectorize(Quantize {
+            dim,
+            rows,
+            mean,
+            values: &mut self.values,
+            inverse: &mut self.inverse,
+            norms_sq: &mut self.norms_sq,
+            centred: &mut self.centred,
+        });
     }
 
     /// The number of rows.
@@ -143,41 +135,78 @@ fn quantize_extreme(row: &[f32], mean: Option<&[f32]>, target: f32, out: &mut [i
     (inverse, norm_sq as f32)
 }
 
-struct Subtract<'a> {
-    x: &'a [f32],
-    mean: &'a [f32],
-    out: &'a mut [f32],
+struct Quantize<'a> {
+    dim: usize,
+    rows: &'a [f32],
+    mean: Option<&'a [f32]>,
+    values: &'a mut [i16],
+    inverse: &'a mut [f32],
+    norms_sq: &'a mut [f32],
+    centred: &'a mut [f32],
 }
 
-impl Vectorize for Subtract<'_> {
+impl Vectorize for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        for ((out, x), mean) in self.out.iter_mut().zip(self.x).zip(self.mean) {
-            *out = x - mean;
+        let Quantize { dim, rows, mean, values, inverse, norms_sq, centred } = self;
+        let target = target_norm(dim);
+        let outs = values.chunks_exact_mut(dim.next_multiple_of(2));
+        for (i, (row, out)) in rows.chunks_exact(dim).zip(outs).enumerate() {
+            let x = match mean {
+                Some(mean) => {
+                    for ((out, x), mean) in centred.iter_mut().zip(row).zip(mean) {
+                        *out = x - mean;
+                    }
+                    &*centred
+                }
+                None => row,
+            };
+            let norm_sq = sum_of_squares(x);
+            if NORM_SQ_RANGE.contains(&norm_sq) {
+                let norm = norm_sq.sqrt();
+                round(x, target / norm, out);
+                inverse[i] = norm / target;
+                norms_sq[i] = norm_sq;
+            } else {
+                (inverse[i], norms_sq[i]) = quantize_extreme(row, mean, target, out);
+            }
         }
     }
 }
 
-struct Round<'a> {
-    x: &'a [f32],
-    scale: f32,
-    out: &'a mut [i16],
+/// The squared norm, in a fixed order of summation over lanes.
+#[inline(always)]
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for chunk in chunks {
+        for j in 0..LANES {
+            sums[j] += chunk[j] * chunk[j];
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += x * x;
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for j in 0..width {
+            sums[j] += sums[j + width];
+        }
+        width /= 2;
+    }
+    sums[0]
 }
 
-impl Vectorize for Round<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (out, x) in self.out.iter_mut().zip(self.x) {
-            let bits = (x * self.scale + ROUND).to_bits();
-            *out = bits.wrapping_sub(ROUND.to_bits()) as i16;
-        }
-        if self.out.len() > self.x.len() {
-            self.out[self.x.len()] = 0;
-        }
+#[inline(always)]
+fn round(x: &[f32], scale: f32, out: &mut [i16]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        let bits = (x * scale + ROUND).to_bits();
+        *out = bits.wrapping_sub(ROUND.to_bits()) as i16;
+    }
+    if out.len() > x.len() {
+        out[x.len()] = 0;
     }
 }
 

@@ -56,9 +56,7 @@ impl Hadamard {
     /// If `rows` is no whole number of rows.
     pub fn apply(&self, rows: &mut [f32]) {
         self.check(rows);
-        for x in rows.chunks_exact_mut(self.dim) {
-            level().vectorize(Forward { rotation: self, x });
-        }
+        level().vectorize(Forward { rotation: self, rows });
     }
 
     /// Undoes [`apply`](Hadamard::apply) on every row of `rows`, up to rounding.
@@ -67,9 +65,7 @@ impl Hadamard {
     /// If `rows` is no whole number of rows.
     pub fn apply_inverse(&self, rows: &mut [f32]) {
         self.check(rows);
-        for x in rows.chunks_exact_mut(self.dim) {
-            level().vectorize(Inverse { rotation: self, x });
-        }
+        level().vectorize(Inverse { rotation: self, rows });
     }
 
     fn check(&self, rows: &[f32]) {
@@ -85,7 +81,7 @@ fn block_start(dim: usize, block: usize, round: usize) -> usize {
 
 struct Forward<'a> {
     rotation: &'a Hadamard,
-    x: &'a mut [f32],
+    rows: &'a mut [f32],
 }
 
 impl Vectorize for Forward<'_> {
@@ -94,11 +90,14 @@ impl Vectorize for Forward<'_> {
     #[inline(always)]
     fn run(self) {
         let Hadamard { dim, block, ref factors } = *self.rotation;
-        for (round, factors) in factors.chunks_exact(dim).enumerate() {
-            multiply(self.x, factors);
-            transform(&mut self.x[block_start(dim, block, round)..][..block]);
-            if block != dim {
-                mix_halves(self.x);
+        let mut scratch = vec![0.0; block];
+        for x in self.rows.chunks_exact_mut(dim) {
+            for (round, factors) in factors.chunks_exact(dim).enumerate() {
+                multiply(x, factors);
+                transform(&mut x[block_start(dim, block, round)..][..block], &mut scratch);
+                if block != dim {
+                    mix_halves(x);
+                }
             }
         }
     }
@@ -106,7 +105,7 @@ impl Vectorize for Forward<'_> {
 
 struct Inverse<'a> {
     rotation: &'a Hadamard,
-    x: &'a mut [f32],
+    rows: &'a mut [f32],
 }
 
 impl Vectorize for Inverse<'_> {
@@ -115,14 +114,17 @@ impl Vectorize for Inverse<'_> {
     #[inline(always)]
     fn run(self) {
         let Hadamard { dim, block, ref factors } = *self.rotation;
-        for (round, factors) in factors.chunks_exact(dim).enumerate().rev() {
-            if block != dim {
-                mix_halves(self.x);
+        let mut scratch = vec![0.0; block];
+        for x in self.rows.chunks_exact_mut(dim) {
+            for (round, factors) in factors.chunks_exact(dim).enumerate().rev() {
+                if block != dim {
+                    mix_halves(x);
+                }
+                transform(&mut x[block_start(dim, block, round)..][..block], &mut scratch);
+                // The transform's inverse is itself divided by `block`, and a sign's is itself:
+                // the same factors serve both ways.
+                multiply(x, factors);
             }
-            transform(&mut self.x[block_start(dim, block, round)..][..block]);
-            // The transform's inverse is itself divided by `block`, and a sign's is itself: the
-            // same factors serve both ways.
-            multiply(self.x, factors);
         }
     }
 }
@@ -149,36 +151,32 @@ fn mix_halves(x: &mut [f32]) {
     }
 }
 
-/// The Hadamard transform without normalisation; the length is a power of two.
+/// The Hadamard transform without normalisation; the length is a power of two. `scratch` has the
+/// same length.
+///
+/// Every step takes neighbours, puts their sums into the first half and their differences into
+/// the second, and thereby rotates the bits of the positions by one, so that after all steps
+/// everything is back in its place. The textbook's steps of width 1, 2 and 4 would shuffle within
+/// registers, which compilers do badly; this one loop is all even and odd loads.
 #[inline(always)]
-fn transform(x: &mut [f32]) {
-    let mut width = 1;
-    if x.len() >= 8 {
-        for chunk in x.as_chunks_mut::<8>().0 {
-            first_three(chunk);
-        }
-        width = 8;
+fn transform(x: &mut [f32], scratch: &mut [f32]) {
+    let steps = x.len().ilog2();
+    for _ in 0..steps / 2 {
+        step(x, scratch);
+        step(scratch, x);
     }
-    while width < x.len() {
-        for chunk in x.chunks_exact_mut(2 * width) {
-            let (low, high) = chunk.split_at_mut(width);
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (*a + *b, *a - *b);
-            }
-        }
-        width *= 2;
+    if steps % 2 == 1 {
+        step(x, scratch);
+        x.copy_from_slice(scratch);
     }
 }
 
-/// The steps of width 1, 2 and 4 on eight values, which stay in one register.
 #[inline(always)]
-fn first_three(x: &mut [f32; 8]) {
-    for width in [1, 2, 4] {
-        let mut y = [0.0; 8];
-        for j in 0..8 {
-            y[j] = if j & width == 0 { x[j] + x[j + width] } else { x[j - width] - x[j] };
-        }
-        *x = y;
+fn step(x: &[f32], out: &mut [f32]) {
+    let (sums, differences) = out.split_at_mut(x.len() / 2);
+    for ((pair, sum), difference) in x.as_chunks::<2>().0.iter().zip(sums).zip(differences) {
+        *sum = pair[0] + pair[1];
+        *difference = pair[0] - pair[1];
     }
 }
 
@@ -253,7 +251,7 @@ mod tests {
             let n = 1usize << log;
             let x: Vec<f32> = (0..n).map(|i| (i * i % 11) as f32 - 4.0).collect();
             let mut y = x.clone();
-            transform(&mut y);
+            transform(&mut y, &mut vec![0.0; n]);
             for (i, y) in y.iter().enumerate() {
                 let sum: f32 =
                     (0..n).map(|j| if (i & j).count_ones() % 2 == 0 { x[j] } else { -x[j] }).sum();

@@ -1,4 +1,173 @@
-//! SAQ.
+//! SAQ: code adjustment and dimension segmentation.
+//!
+//! Li, Deng, Yan, Zhi and Cheng, "SAQ: Pushing the Limits of Vector Quantization through Code
+//! Adjustment and Dimension Segmentation", SIGMOD 2026 (arXiv 2509.12086).
+//!
+//! A vector `x` of a list with centroid `c` becomes the rotated residual `o = P (x - c)`. The
+//! rotation `P` is made of the principal components, cut into segments, and a random rotation
+//! inside each. A segment with `b` bits keeps for each of its dimensions a code of `b` bits and
+//! for all of them one scale; code and scale stand for `ô`, an unbiased estimate of `o` in the
+//! sense that `<ô, o> = |o|^2`. A query needs only `<ô, q>`:
+//!
+//! ```text
+//! |q - x|^2 = |q|^2 + |x|^2 - 2 <q, c> - 2 <q, o>
+//! <q, o>   ~= <q, ô> + <c, o - ô>
+//! ```
+//!
+//! where everything is relative to the mean of the set and rotated. `|x|^2 + 2 <c, ô - o>` is
+//! stored (the *additive factor*), so the tables of a query serve all lists, and what is left of
+//! the error is `<q - c, o - ô>`: as small as if the query had been taken relative to the
+//! centroid.
+
+mod adjust;
+mod encode;
+mod layout;
 mod plan;
+mod query;
 mod scale;
+mod train;
+
 pub use plan::{MAX_BITS, Segment};
+
+pub(crate) use encode::{AdditiveCode, EncodeScratch, Lists};
+pub(crate) use layout::Layout;
+pub(crate) use query::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
+pub(crate) use train::{TrainingSet, rescale, train};
+
+use crate::metric::Metric;
+use crate::train::RowsI16;
+use adjust::Effort;
+
+/// What a segment's codes stand for, learnt from the sample. Everything is in units of the
+/// vector's scale unless said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct SegmentConstants {
+    /// The unit of stored scales, in units of the data.
+    pub(crate) unit: f32,
+    /// What the first stage's bits stand for: the inner and the outer level.
+    pub(crate) levels: [f32; 2],
+    /// The error of all bits: an upper value of `|ô - o|^2 / dims`, square root taken.
+    pub(crate) full_error: f32,
+    /// The same for the bits of the first stage.
+    pub(crate) scan_error: f32,
+    /// The norm: `|o| / sqrt(dims)`.
+    pub(crate) norm: f32,
+    /// The mean cosine of near pairs in this segment.
+    pub(crate) near_mean: f32,
+    /// Its standard deviation.
+    pub(crate) near_deviation: f32,
+}
+
+/// All that is needed to make sense of codes, but the rotation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Model {
+    /// The metric.
+    pub(crate) metric: Metric,
+    /// Dimensions of vectors.
+    pub(crate) dim: usize,
+    /// Dimensions after rotation: a multiple of 8.
+    pub(crate) dims: usize,
+    /// The plan.
+    pub(crate) plan: Vec<Segment>,
+    /// Bits of each segment that belong to the first stage.
+    pub(crate) scan_bits: Vec<u32>,
+    /// What each segment's codes stand for.
+    pub(crate) constants: Vec<SegmentConstants>,
+    /// True where vectors are relative to centroids.
+    pub(crate) lists: bool,
+    /// The correction for dropped dimensions; see [`query`].
+    pub(crate) correction: f32,
+    /// The difference between neighbouring codes of the first stage's shift.
+    pub(crate) shift_step: f32,
+    /// The expected error of an estimate, as a standard deviation.
+    pub(crate) noise: f32,
+}
+
+/// How the codes of one set of vectors are laid out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CodeFormat {
+    pub(crate) layout: Layout,
+    pub(crate) additive: AdditiveCode,
+}
+
+impl Model {
+    /// The factor of `<q, o>` in the key: 2 for squared distances, 1 for inner products.
+    #[inline(always)]
+    pub(crate) fn alpha(&self) -> f32 {
+        match self.metric {
+            Metric::L2 | Metric::Cosine => 2.0,
+            Metric::InnerProduct => 1.0,
+        }
+    }
+
+    /// The part of the additive factor that does not depend on the code: `|x|^2` relative to the
+    /// mean, or what the mean adds to a negated inner product.
+    pub(crate) fn additive_base(
+        &self,
+        mean: &[f32],
+        rows: &[f32],
+        quantized: &RowsI16,
+        out: &mut [f32],
+    ) {
+        match self.metric {
+            Metric::L2 | Metric::Cosine => {
+                out[..quantized.rows()].copy_from_slice(quantized.norms_sq());
+            }
+            Metric::InnerProduct => {
+                let mean_sq = nonius_simd::dot_f32(mean, mean);
+                for (out, row) in out.iter_mut().zip(rows.chunks_exact(self.dim)) {
+                    *out = mean_sq - nonius_simd::dot_f32(mean, row);
+                }
+            }
+        }
+    }
+
+    /// The layout for a set whose additive factors (without the code's part) lie between two
+    /// values.
+    pub(crate) fn format(&self, low: f32, high: f32) -> CodeFormat {
+        // The code's part is noise of about the size of the estimate's own error, and for dropped
+        // segments the inner product of centroid and residual.
+        let margin = 8.0 * self.noise + 0.1 * (high - low);
+        let additive = AdditiveCode::spanning(low - margin, high + margin);
+        // A uniform error of a step has a standard deviation of step / sqrt(12).
+        let additive_bytes = if additive.step * 0.29 <= 0.15 * self.noise { 2 } else { 4 };
+        let shift_bytes = usize::from(self.lists);
+        let layout = Layout::new(&self.plan, &self.scan_bits, additive_bytes, shift_bytes);
+        CodeFormat { layout, additive }
+    }
+
+    /// The stored shift of the first stage; never above the true one, since it enters a lower
+    /// bound. 0 stands for a shift below all that can be stored.
+    #[inline(always)]
+    pub(crate) fn encode_shift(&self, shift: f32) -> u8 {
+        ((shift / self.shift_step).floor() + 128.0) as u8
+    }
+
+    /// The shift of a stored code.
+    #[inline(always)]
+    pub(crate) fn decode_shift(&self, code: u8) -> f32 {
+        let shift = (f32::from(code) - 128.0) * self.shift_step;
+        if code == 0 { f32::NEG_INFINITY } else { shift }
+    }
+}
+
+/// An orthogonal transform by [`RowsI16`]: `dims x dim`, in the two layouts that kernels read.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotation {
+    /// Row by row, each of the dimension rounded up to an even number: for encoding.
+    pub(crate) rows: Vec<i16>,
+    /// As [`nonius_simd::Panels`]: for queries.
+    pub(crate) packed: Vec<i16>,
+    /// What each row is multiplied by.
+    pub(crate) inverse: Vec<f32>,
+}
+
+/// A trained SAQ quantizer.
+#[derive(Clone, Debug)]
+pub(crate) struct Saq {
+    pub(crate) model: Model,
+    /// The mean that is subtracted from every vector: `dim` values.
+    pub(crate) mean: Vec<f32>,
+    pub(crate) rotation: Rotation,
+    pub(crate) effort: Effort,
+}

@@ -43,6 +43,11 @@ const ERROR: [f64; MAX_BITS as usize + 1] = [
     5.2e-7, 1.3e-7, 3.3e-8,
 ];
 
+/// The relative squared error of a segment's estimate at so many bits.
+pub(crate) fn error(bits: u32) -> f64 {
+    ERROR[bits as usize]
+}
+
 /// The share of the near pairs' inner product over dropped dimensions that the correction of
 /// [`Saq`](super::Saq) is expected to leave as a bias.
 const UNCORRECTED: f64 = 0.4;

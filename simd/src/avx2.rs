@@ -1,0 +1,350 @@
+//! Kernels for AVX2.
+//!
+//! Every function here is safe to call from code compiled for the same features; the doors in
+//! [`crate::layout`] check the processor and every length before they call.
+
+use std::arch::x86_64::*;
+
+use crate::layout::BLOCK;
+use crate::tile::{Shape, matrix_kernel};
+
+/// The 16 sums of a panel.
+type Sums = [__m256i; 2];
+
+/// 32 bytes of numbers as a vector.
+macro_rules! load_array {
+    ($name:ident, $array:ty) => {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn $name(values: &$array) -> __m256i {
+            const { assert!(size_of::<$array>() == 32) };
+            // SAFETY: the array has the 32 bytes that are read, all initialised; the load needs
+            // no alignment.
+            unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+        }
+    };
+}
+load_array!(load_u8, [u8; 32]);
+load_array!(load_i8, [i8; 32]);
+load_array!(load_i16, [i16; 16]);
+load_array!(load_i32, [i32; 8]);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_i32(values: &mut [i32; 8], sums: __m256i) {
+    // SAFETY: the array has the 32 bytes that are written; the store needs no alignment.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), sums) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn zero() -> Sums {
+    [_mm256_setzero_si256(); 2]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_to(sums: Sums, values: &[i32; 16]) -> Sums {
+    let [low, high] = halves(values);
+    [_mm256_add_epi32(sums[0], load_i32(low)), _mm256_add_epi32(sums[1], load_i32(high))]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(values: &mut [i32; 16], sums: Sums) {
+    let (low, high) = values.split_at_mut(8);
+    if let (Ok(low), Ok(high)) = (low.try_into(), high.try_into()) {
+        store_i32(low, sums[0]);
+        store_i32(high, sums[1]);
+    }
+}
+
+/// The two halves of an array.
+#[inline(always)]
+fn halves<T, const N: usize, const HALF: usize>(values: &[T; N]) -> [&[T; HALF]; 2] {
+    const { assert!(N == 2 * HALF) };
+    let chunks = values.as_chunks::<HALF>().0;
+    [&chunks[0], &chunks[1]]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns_i16(values: &[i16; 32]) -> [__m256i; 2] {
+    let [low, high] = halves(values);
+    [load_i16(low), load_i16(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast_i16(pair: [i16; 2]) -> __m256i {
+    _mm256_set1_epi32((u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16) as i32)
+}
+
+/// `vpmaddwd` wraps in the one case where two products overflow (all four operands -32768), as
+/// the scalar twin does.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_i16(sums: Sums, row: __m256i, columns: [__m256i; 2]) -> Sums {
+    [
+        _mm256_add_epi32(sums[0], _mm256_madd_epi16(row, columns[0])),
+        _mm256_add_epi32(sums[1], _mm256_madd_epi16(row, columns[1])),
+    ]
+}
+
+matrix_kernel!(
+    gemm_i16, tile_i16,
+    features = "avx2,fma,f16c,bmi1,bmi2,popcnt",
+    left = [i16; 2], right = [i16; 32],
+    shape = Shape { rows: 6, panels: 1, steps: 256 }, rows = [6 5 4 3 2], panels = [],
+    zero = zero, columns = columns_i16, broadcast = broadcast_i16,
+    dot = dot_i16, combine = add_to, store = store,
+);
+
+/// The four columns of a step, each of 8 rows in 32 bits, widened to 16: the first and third, and
+/// the second and fourth. `vpmaddubsw` would save the widening, but saturates.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns_i8(values: &[i8; 64]) -> [[__m256i; 2]; 2] {
+    let [low, high] = halves(values);
+    [load_i8(low), load_i8(high)].map(|quads| {
+        [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quads)), _mm256_srai_epi16::<8>(quads)]
+    })
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast_u8(quad: [u8; 4]) -> [__m256i; 2] {
+    let quad = _mm256_set1_epi32(i32::from_le_bytes(quad));
+    [_mm256_and_si256(quad, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(quad)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_i8(sums: Sums, row: [__m256i; 2], columns: [[__m256i; 2]; 2]) -> Sums {
+    let mut out = sums;
+    for half in 0..2 {
+        for odd in 0..2 {
+            let products = _mm256_madd_epi16(row[odd], columns[half][odd]);
+            out[half] = _mm256_add_epi32(out[half], products);
+        }
+    }
+    out
+}
+
+matrix_kernel!(
+    gemm_i8, tile_i8,
+    features = "avx2,fma,f16c,bmi1,bmi2,popcnt",
+    left = [u8; 4], right = [i8; 64],
+    shape = Shape { rows: 4, panels: 1, steps: 256 }, rows = [4 3 2], panels = [],
+    zero = zero, columns = columns_i8, broadcast = broadcast_u8,
+    dot = dot_i8, combine = add_to, store = store,
+);
+
+/// 16 bytes, then zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_half(values: &[u8; 16]) -> __m256i {
+    // SAFETY: the array has the 16 bytes that are read; the load needs no alignment.
+    _mm256_zextsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+}
+
+/// See [`crate::scan_blocks`]. Two groups at a time, each in its 128-bit lane: `vpshufb` looks up
+/// 16 entries in each lane.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn scan_blocks(
+    codes: &[u8],
+    stride: usize,
+    groups: usize,
+    lut: &[u8],
+    sums: &mut [u16],
+) {
+    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<32>();
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<32>();
+        let mut pairs = [_mm256_setzero_si256(); 2];
+        let mut odds = [_mm256_setzero_si256(); 2];
+        for (codes, table) in codes.iter().zip(lut) {
+            look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
+        }
+        if let (Ok(codes), Ok(table)) = (codes_rest.try_into(), lut_rest.try_into()) {
+            look_up(load_half(codes), load_half(table), &mut pairs, &mut odds);
+        }
+        for (half, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let even = _mm256_sub_epi16(pairs[half], _mm256_slli_epi16::<8>(odds[half]));
+            let first = _mm256_unpacklo_epi16(even, odds[half]);
+            let second = _mm256_unpackhi_epi16(even, odds[half]);
+            let all = _mm256_add_epi16(
+                _mm256_permute2x128_si256::<0x20>(first, second),
+                _mm256_permute2x128_si256::<0x31>(first, second),
+            );
+            store_u16(sums, all);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_u16(values: &mut [u16; 16], sums: __m256i) {
+    // SAFETY: the array has the 32 bytes that are written; the store needs no alignment.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), sums) }
+}
+
+/// Adds the entries that two groups select. `pairs` takes the entries of two neighbouring vectors
+/// as one 16-bit number, modulo 2^16, and `odds` the upper of them, so that the lower sum is
+/// `pairs - 256 * odds`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn look_up(codes: __m256i, table: __m256i, pairs: &mut [__m256i; 2], odds: &mut [__m256i; 2]) {
+    let nibble = _mm256_set1_epi8(15);
+    let low = _mm256_and_si256(codes, nibble);
+    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
+    for (half, index) in [low, high].into_iter().enumerate() {
+        let entries = _mm256_shuffle_epi8(table, index);
+        pairs[half] = _mm256_add_epi16(pairs[half], entries);
+        odds[half] = _mm256_add_epi16(odds[half], _mm256_srli_epi16::<8>(entries));
+    }
+}
+
+/// The words of four bytes that fit into the slice, at most eight, then zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_words(bytes: &[u8]) -> __m256i {
+    let lanes = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((bytes.len() / 4).min(8) as i32), lanes);
+    // SAFETY: the mask has one word set for each four bytes of the slice, and a masked load
+    // touches only the words that are set.
+    unsafe { _mm256_maskload_epi32(bytes.as_ptr().cast(), mask) }
+}
+
+/// The same bytes.
+#[inline(always)]
+fn as_bytes(digits: &[i8]) -> &[u8] {
+    // SAFETY: `i8` and `u8` have the same size and alignment, and any byte is a value of both.
+    unsafe { std::slice::from_raw_parts(digits.as_ptr().cast(), digits.len()) }
+}
+
+/// See [`crate::dot_fields`].
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    match width {
+        4 => dot_split::<2>(fields, high, low),
+        2 => dot_split::<4>(fields, high, low),
+        _ => dot_bits(fields, high, low),
+    }
+}
+
+/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let part = fields.len();
+    let mut highs: [&[i8]; PARTS] = [&[]; PARTS];
+    let mut lows: [&[i8]; PARTS] = [&[]; PARTS];
+    for p in 0..PARTS {
+        highs[p] = &high[p * part..][..part];
+        lows[p] = &low[p * part..][..part];
+    }
+    let mut sums = _mm256_setzero_si256();
+    let (chunks, rest) = fields.as_chunks::<32>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let mut digits = [[_mm256_setzero_si256(); 2]; PARTS];
+        for p in 0..PARTS {
+            digits[p] = [highs[p], lows[p]].map(|digits| load_i8(&digits.as_chunks().0[i]));
+        }
+        sums = add_split(sums, load_u8(chunk), digits);
+    }
+    let mut odd = 0;
+    if !rest.is_empty() {
+        let start = part - rest.len();
+        let mut digits = [[_mm256_setzero_si256(); 2]; PARTS];
+        for p in 0..PARTS {
+            digits[p] = [highs[p], lows[p]].map(|d| load_words(as_bytes(&d[start..])));
+            // The bytes behind the last whole word: two at most, and none in fields of 4 bits.
+            for i in start + rest.len() / 4 * 4..part {
+                let value = fields[i] >> (p * 8 / PARTS) & (0xff >> (8 - 8 / PARTS));
+                odd += i32::from(value) * (128 * i32::from(highs[p][i]) + i32::from(lows[p][i]));
+            }
+        }
+        sums = add_split(sums, load_words(rest), digits);
+    }
+    sum_i32(sums) + odd
+}
+
+/// Adds the products of the fields in 32 bytes with their high and low digits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_split<const PARTS: usize>(
+    sums: __m256i,
+    bytes: __m256i,
+    digits: [[__m256i; 2]; PARTS],
+) -> __m256i {
+    let field = _mm256_set1_epi8(if PARTS == 2 { 15 } else { 3 });
+    let width = _mm_cvtsi32_si128(8 / PARTS as i32);
+    // 16 bits hold all: 2 parts of 2 products of at most 15 * 64, or 4 of 2 of at most 3 * 64.
+    let mut pairs = [_mm256_setzero_si256(); 2];
+    let mut rest = bytes;
+    for p in 0..PARTS {
+        let values = _mm256_and_si256(rest, field);
+        for digit in 0..2 {
+            let products = _mm256_maddubs_epi16(values, digits[p][digit]);
+            pairs[digit] = _mm256_add_epi16(pairs[digit], products);
+        }
+        rest = _mm256_srl_epi16(rest, width);
+    }
+    add_pairs(sums, pairs)
+}
+
+/// Adds `128 * high + low` for sums of 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pairs(sums: __m256i, [high, low]: [__m256i; 2]) -> __m256i {
+    let high = _mm256_madd_epi16(high, _mm256_set1_epi16(128));
+    let low = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
+    _mm256_add_epi32(sums, _mm256_add_epi32(high, low))
+}
+
+/// Fields of one bit.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let mut sums = _mm256_setzero_si256();
+    let (chunks, rest) = fields.as_chunks::<4>();
+    let (highs, high_rest) = high.as_chunks::<32>();
+    let (lows, low_rest) = low.as_chunks::<32>();
+    for (bits, (high, low)) in chunks.iter().zip(highs.iter().zip(lows)) {
+        sums = add_bits(sums, u32::from_le_bytes(*bits), [load_i8(high), load_i8(low)]);
+    }
+    if !rest.is_empty() {
+        let digits = [high_rest, low_rest].map(|digits| load_words(as_bytes(digits)));
+        let bits = rest.iter().rev().fold(0, |bits, &byte| bits << 8 | u32::from(byte));
+        sums = add_bits(sums, bits, digits);
+    }
+    sum_i32(sums)
+}
+
+/// Adds the high and low digits whose bit is set.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_bits(sums: __m256i, bits: u32, digits: [__m256i; 2]) -> __m256i {
+    // Byte i takes byte i / 8 of the bits, of which it looks at bit i % 8.
+    let byte = _mm256_set_epi64x(
+        0x0303_0303_0303_0303,
+        0x0202_0202_0202_0202,
+        0x0101_0101_0101_0101,
+        0x0000_0000_0000_0000,
+    );
+    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), byte);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    let values = _mm256_and_si256(set, _mm256_set1_epi8(1));
+    add_pairs(sums, digits.map(|digits| _mm256_maddubs_epi16(values, digits)))
+}
+
+/// The sum of the eight lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_i32(sums: __m256i) -> i32 {
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
+    _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<1>(sums)))
+}

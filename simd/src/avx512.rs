@@ -1,0 +1,343 @@
+//! Kernels for AVX-512 with BW, VL, DQ and VNNI (and BMI2, which comes before it).
+//!
+//! Every function here is safe to call from code compiled for the same features; the doors in
+//! [`crate::layout`] check the processor and every length before they call.
+
+use std::arch::x86_64::*;
+
+use crate::dispatch::has_vbmi;
+use crate::layout::BLOCK;
+use crate::tile::{Shape, matrix_kernel};
+
+/// 64 bytes of a slice of numbers as a vector.
+macro_rules! load_array {
+    ($name:ident, $array:ty) => {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn $name(values: &$array) -> __m512i {
+            const { assert!(size_of::<$array>() == 64) };
+            // SAFETY: the array has the 64 bytes that are read, all initialised; the load needs
+            // no alignment.
+            unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+        }
+    };
+}
+load_array!(load_u8, [u8; 64]);
+load_array!(load_i8, [i8; 64]);
+load_array!(load_i16, [i16; 32]);
+load_array!(load_i32, [i32; 16]);
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_i32(values: &mut [i32; 16], sums: __m512i) {
+    // SAFETY: the array has the 64 bytes that are written; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sums) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_to(sums: __m512i, values: &[i32; 16]) -> __m512i {
+    _mm512_add_epi32(sums, load_i32(values))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zero() -> __m512i {
+    _mm512_setzero_si512()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast_i16(pair: [i16; 2]) -> __m512i {
+    _mm512_set1_epi32((u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16) as i32)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast_u8(quad: [u8; 4]) -> __m512i {
+    _mm512_set1_epi32(i32::from_le_bytes(quad))
+}
+
+#[inline]
+#[target_feature(enable = "avx512vnni")]
+fn dot_i16(sums: __m512i, row: __m512i, columns: __m512i) -> __m512i {
+    _mm512_dpwssd_epi32(sums, row, columns)
+}
+
+#[inline]
+#[target_feature(enable = "avx512vnni")]
+fn dot_i8(sums: __m512i, row: __m512i, columns: __m512i) -> __m512i {
+    _mm512_dpbusd_epi32(sums, row, columns)
+}
+
+/// At most 64 bytes, then zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn load_partial(values: &[u8]) -> __m512i {
+    let mask = lowest_bits(values.len());
+    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
+    // the bytes whose bit is set.
+    unsafe { _mm512_maskz_loadu_epi8(mask, values.as_ptr().cast()) }
+}
+
+/// As many set bits as `count` says, 64 at most.
+#[inline]
+#[target_feature(enable = "avx512f,bmi2")]
+fn lowest_bits(count: usize) -> u64 {
+    _bzhi_u64(!0, count.min(64) as u32)
+}
+
+/// 24 sums, 3 panels and a broadcast fill the 32 registers but for a few; a multiplication each
+/// cycle needs 11 loads in 24 cycles.
+const SHAPE: Shape = Shape { rows: 8, panels: 3, steps: 128 };
+
+matrix_kernel!(
+    gemm_i16, tile_i16,
+    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2",
+    left = [i16; 2], right = [i16; 32],
+    shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
+    zero = zero, columns = load_i16, broadcast = broadcast_i16,
+    dot = dot_i16, combine = add_to, store = store_i32,
+);
+
+matrix_kernel!(
+    gemm_i8, tile_i8,
+    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2",
+    left = [u8; 4], right = [i8; 64],
+    shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
+    zero = zero, columns = load_i8, broadcast = broadcast_u8,
+    dot = dot_i8, combine = add_to, store = store_i32,
+);
+
+/// See [`crate::scan_blocks`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn scan_blocks(
+    codes: &[u8],
+    stride: usize,
+    groups: usize,
+    lut: &[u8],
+    sums: &mut [u16],
+) {
+    if has_vbmi() {
+        // SAFETY: the processor has VBMI, which was just checked, and the features of this
+        // function.
+        unsafe { scan_blocks_vbmi(codes, stride, groups, lut, sums) }
+    } else {
+        scan_blocks_shuffle(codes, stride, groups, lut, sums);
+    }
+}
+
+/// Four groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn scan_blocks_shuffle(
+    codes: &[u8],
+    stride: usize,
+    groups: usize,
+    lut: &[u8],
+    sums: &mut [u16],
+) {
+    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<64>();
+    let lut_rest = load_partial(lut_rest);
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<64>();
+        let mut pairs = [_mm512_setzero_si512(); 2];
+        let mut odds = [_mm512_setzero_si512(); 2];
+        for (codes, table) in codes.iter().zip(lut) {
+            look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
+        }
+        if !codes_rest.is_empty() {
+            look_up(load_partial(codes_rest), lut_rest, &mut pairs, &mut odds);
+        }
+        // 16-bit sums of vectors 0..8, 8..16, 16..24 and 24..32 in each lane.
+        let mut parts = [_mm512_setzero_si512(); 4];
+        for half in 0..2 {
+            let even = _mm512_sub_epi16(pairs[half], _mm512_slli_epi16::<8>(odds[half]));
+            parts[2 * half] = _mm512_unpacklo_epi16(even, odds[half]);
+            parts[2 * half + 1] = _mm512_unpackhi_epi16(even, odds[half]);
+        }
+        let first = add_lane_pairs(parts[0], parts[1]);
+        let second = add_lane_pairs(parts[2], parts[3]);
+        let all = _mm512_add_epi16(
+            _mm512_shuffle_i64x2::<0x88>(first, second),
+            _mm512_shuffle_i64x2::<0xdd>(first, second),
+        );
+        store_u16(sums, all);
+    }
+}
+
+/// Adds the entries that four groups select. `pairs` takes the entries of two neighbouring vectors
+/// as one 16-bit number, modulo 2^16, and `odds` the upper of them, so that the lower sum is
+/// `pairs - 256 * odds`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn look_up(codes: __m512i, table: __m512i, pairs: &mut [__m512i; 2], odds: &mut [__m512i; 2]) {
+    let nibble = _mm512_set1_epi8(15);
+    let low = _mm512_and_si512(codes, nibble);
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
+    for (half, index) in [low, high].into_iter().enumerate() {
+        let entries = _mm512_shuffle_epi8(table, index);
+        pairs[half] = _mm512_add_epi16(pairs[half], entries);
+        odds[half] = _mm512_add_epi16(odds[half], _mm512_srli_epi16::<8>(entries));
+    }
+}
+
+/// `[x0 + x2, x1 + x3, y0 + y2, y1 + y3]`, where `x0` is the first 128-bit lane of `x`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_lane_pairs(x: __m512i, y: __m512i) -> __m512i {
+    _mm512_add_epi16(_mm512_shuffle_i64x2::<0x44>(x, y), _mm512_shuffle_i64x2::<0xee>(x, y))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_u16(values: &mut [u16; 32], sums: __m512i) {
+    // SAFETY: the array has the 64 bytes that are written; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sums) }
+}
+
+/// Four groups at a time as one table of 64 entries, which `vpermb` looks up. The codes are put
+/// into the order vector, group, so that `vpdpbusd` adds the entries of four groups and widens
+/// them in one step: 8 operations for 64 bytes of codes, where the shuffle takes 11.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
+fn scan_blocks_vbmi(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
+    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<64>();
+    let lut_rest = load_partial(lut_rest);
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<64>();
+        let mut totals = [_mm512_setzero_si512(); 2];
+        for (codes, table) in codes.iter().zip(lut) {
+            look_up_vbmi(load_u8(codes), load_u8(table), &mut totals);
+        }
+        if !codes_rest.is_empty() {
+            look_up_vbmi(load_partial(codes_rest), lut_rest, &mut totals);
+        }
+        let all = _mm512_inserti64x4::<1>(
+            _mm512_castsi256_si512(_mm512_cvtepi32_epi16(totals[0])),
+            _mm512_cvtepi32_epi16(totals[1]),
+        );
+        store_u16(sums, all);
+    }
+}
+
+/// Byte `4 * v + g` of the codes' new order is byte `16 * g + v` of the old one.
+const BY_VECTOR: [u8; 64] = {
+    let mut order = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        order[i] = (16 * (i % 4) + i / 4) as u8;
+        i += 1;
+    }
+    order
+};
+
+/// Adds the entries that four groups select to the sums of vectors 0..16 and 16..32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
+fn look_up_vbmi(codes: __m512i, table: __m512i, totals: &mut [__m512i; 2]) {
+    let nibble = _mm512_set1_epi8(15);
+    // Bits 4 and 5 of an index name the group: the table's entries 16 * g to 16 * g + 15.
+    let group = _mm512_set1_epi32(0x3020_1000);
+    let codes = _mm512_permutexvar_epi8(load_u8(&BY_VECTOR), codes);
+    for (total, codes) in totals.iter_mut().zip([codes, _mm512_srli_epi16::<4>(codes)]) {
+        // (codes & nibble) | group.
+        let index = _mm512_ternarylogic_epi32::<0xea>(codes, nibble, group);
+        let entries = _mm512_permutexvar_epi8(index, table);
+        *total = _mm512_dpbusd_epi32(*total, entries, _mm512_set1_epi8(1));
+    }
+}
+
+/// The digits, of 64 at most, whose bit is set in `mask`, and zeros elsewhere.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn load_masked(digits: &[i8], mask: u64) -> __m512i {
+    let mask = mask & lowest_bits(digits.len());
+    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
+    // the bytes whose bit is set.
+    unsafe { _mm512_maskz_loadu_epi8(mask, digits.as_ptr()) }
+}
+
+/// See [`crate::dot_fields`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    match width {
+        4 => dot_split::<2>(fields, high, low),
+        2 => dot_split::<4>(fields, high, low),
+        _ => dot_bits(fields, high, low),
+    }
+}
+
+/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let part = fields.len();
+    assert!(high.len() / PARTS >= part && low.len() / PARTS >= part);
+    let field = _mm512_set1_epi8(if PARTS == 2 { 15 } else { 3 });
+    let mut highs = [_mm512_setzero_si512(); 2];
+    let mut lows = [_mm512_setzero_si512(); 2];
+    let mut start = 0;
+    while start < part {
+        let end = part.min(start + 64);
+        let bytes = load_partial(&fields[start..end]);
+        let shifted = if PARTS == 2 {
+            [bytes, _mm512_srli_epi16::<4>(bytes), bytes, bytes]
+        } else {
+            [
+                bytes,
+                _mm512_srli_epi16::<2>(bytes),
+                _mm512_srli_epi16::<4>(bytes),
+                _mm512_srli_epi16::<6>(bytes),
+            ]
+        };
+        for p in 0..PARTS {
+            let values = _mm512_and_si512(shifted[p], field);
+            // SAFETY: `p * part + end <= PARTS * part`, which the assertion above holds to be
+            // within both slices. (Eight checks here would take longer than all the rest.)
+            let (high, low) = unsafe {
+                let digits = p * part + start..p * part + end;
+                (high.get_unchecked(digits.clone()), low.get_unchecked(digits))
+            };
+            highs[p % 2] = _mm512_dpbusd_epi32(highs[p % 2], values, load_digits(high));
+            lows[p % 2] = _mm512_dpbusd_epi32(lows[p % 2], values, load_digits(low));
+        }
+        start = end;
+    }
+    combine(_mm512_add_epi32(highs[0], highs[1]), _mm512_add_epi32(lows[0], lows[1]))
+}
+
+/// Fields of one bit: they are the mask under which digits are loaded.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let ones = _mm512_set1_epi8(1);
+    let mut highs = _mm512_setzero_si512();
+    let mut lows = _mm512_setzero_si512();
+    let (chunks, rest) = fields.as_chunks::<8>();
+    let (high_chunks, high_rest) = high.as_chunks::<64>();
+    let (low_chunks, low_rest) = low.as_chunks::<64>();
+    for (bits, (high, low)) in chunks.iter().zip(high_chunks.iter().zip(low_chunks)) {
+        let bits = u64::from_le_bytes(*bits);
+        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high, bits));
+        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low, bits));
+    }
+    if !rest.is_empty() {
+        let bits = _mm_cvtsi128_si64(_mm512_castsi512_si128(load_partial(rest))) as u64;
+        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high_rest, bits));
+        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low_rest, bits));
+    }
+    combine(highs, lows)
+}
+
+/// At most 64 digits, then zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn load_digits(digits: &[i8]) -> __m512i {
+    load_masked(digits, !0)
+}
+
+/// The sum of all `128 * high + low`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn combine(high: __m512i, low: __m512i) -> i32 {
+    _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(high), low))
+}

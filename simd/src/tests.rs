@@ -1,0 +1,342 @@
+//! Every kernel against its scalar twin, at every level that the processor has.
+
+use proptest::prelude::*;
+
+use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
+use crate::{BLOCK, FieldQuery, Level, Panels, Panels8, available, field_bytes};
+
+/// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
+/// them, so that a test run on a machine that should have a level cannot pass without it.
+fn levels() -> Vec<Level> {
+    let levels = available();
+    if let Ok(names) = std::env::var("NONIUS_SIMD_REQUIRE") {
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let level: Level = name.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert!(levels.contains(&level), "NONIUS_SIMD_REQUIRE: this processor has no {level}");
+        }
+    }
+    levels
+}
+
+/// Numbers that only depend on the seed (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// `count` numbers of which about one in four is `low` or `high`.
+    fn ints(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
+        (0..count)
+            .map(|_| match self.next() % 8 {
+                0 => low,
+                1 => high,
+                _ => low + (self.next() % (high - low + 1) as u64) as i64,
+            })
+            .collect()
+    }
+
+    fn i16s(&mut self, count: usize) -> Vec<i16> {
+        self.ints(count, -32768, 32767).into_iter().map(|x| x as i16).collect()
+    }
+
+    fn i8s(&mut self, count: usize) -> Vec<i8> {
+        self.ints(count, -128, 127).into_iter().map(|x| x as i8).collect()
+    }
+
+    fn u8s(&mut self, count: usize) -> Vec<u8> {
+        self.ints(count, 0, 255).into_iter().map(|x| x as u8).collect()
+    }
+}
+
+/// The product by its definition, from the unpacked operands, in `i64`, wrapped at the end.
+fn product(
+    m: usize,
+    n: usize,
+    padded: [usize; 2],
+    depth: usize,
+    a: impl Fn(usize) -> i64,
+    b: impl Fn(usize) -> i64,
+) -> Vec<i32> {
+    let mut c = vec![0; m * padded[1]];
+    for i in 0..m {
+        for j in 0..n {
+            let sum: i64 = (0..depth).map(|t| a(i * padded[0] + t) * b(j * depth + t)).sum();
+            c[i * padded[1] + j] = sum as i32;
+        }
+    }
+    c
+}
+
+/// Checks `gemm_i16` at every level against the definition, with operands that start `offset`
+/// values into their allocations.
+fn check_gemm_i16(m: usize, depth: usize, n: usize, offset: usize, a: &[i16], b: &[i16]) {
+    let mut packed = vec![0; offset];
+    packed.extend(Panels::pack(n, depth, b));
+    let panels = Panels::new(n, depth, &packed[offset..]);
+    let padded = [panels.padded_depth(), panels.padded_rows()];
+    // Columns beyond the depth meet zeros in the panels: what `a` holds there must not matter.
+    let mut left = vec![12_345i16; offset + m * padded[0]];
+    for i in 0..m {
+        left[offset + i * padded[0]..][..depth].copy_from_slice(&a[i * depth..][..depth]);
+    }
+    let left = &left[offset..];
+    let expected = product(m, n, padded, depth, |i| i64::from(left[i]), |i| i64::from(b[i]));
+    for level in levels() {
+        let mut c = vec![i32::MIN; offset + expected.len() + 3];
+        gemm_i16_at(level, left, panels, &mut c[offset..offset + expected.len()]);
+        assert_eq!(c[offset..][..expected.len()], expected, "{level}: {m} x {depth} x {n}");
+        assert!(c[..offset].iter().chain(&c[offset + expected.len()..]).all(|&x| x == i32::MIN));
+    }
+}
+
+/// As [`check_gemm_i16`].
+fn check_gemm_i8(m: usize, depth: usize, n: usize, offset: usize, a: &[u8], b: &[i8]) {
+    let mut packed = vec![0; offset];
+    packed.extend(Panels8::pack(n, depth, b));
+    let panels = Panels8::new(n, depth, &packed[offset..]);
+    let padded = [panels.padded_depth(), panels.padded_rows()];
+    let mut left = vec![201u8; offset + m * padded[0]];
+    for i in 0..m {
+        left[offset + i * padded[0]..][..depth].copy_from_slice(&a[i * depth..][..depth]);
+    }
+    let left = &left[offset..];
+    let expected = product(m, n, padded, depth, |i| i64::from(left[i]), |i| i64::from(b[i]));
+    for level in levels() {
+        let mut c = vec![i32::MIN; offset + expected.len() + 3];
+        gemm_i8_at(level, left, panels, &mut c[offset..offset + expected.len()]);
+        assert_eq!(c[offset..][..expected.len()], expected, "{level}: {m} x {depth} x {n}");
+        assert!(c[..offset].iter().chain(&c[offset + expected.len()..]).all(|&x| x == i32::MIN));
+    }
+}
+
+/// Shapes that meet every size of tile, a single row or column, and several blocks of steps.
+const SHAPES: [[usize; 3]; 14] = [
+    [0, 5, 3],
+    [1, 1, 1],
+    [1, 384, 100],
+    [2, 2, 16],
+    [3, 7, 17],
+    [5, 258, 33],
+    [6, 31, 64],
+    [7, 257, 48],
+    [8, 384, 96],
+    [9, 256, 49],
+    [17, 515, 65],
+    [33, 63, 47],
+    [40, 1031, 20],
+    [4, 9, 0],
+];
+
+#[test]
+fn gemm_i16_agrees_on_all_shapes() {
+    let mut numbers = Numbers(1);
+    for [m, depth, n] in SHAPES {
+        for offset in [0, 1, 7] {
+            let (a, b) = (numbers.i16s(m * depth), numbers.i16s(n * depth));
+            check_gemm_i16(m, depth, n, offset, &a, &b);
+        }
+    }
+}
+
+#[test]
+fn gemm_i8_agrees_on_all_shapes() {
+    let mut numbers = Numbers(2);
+    for [m, depth, n] in SHAPES {
+        for offset in [0, 1, 7] {
+            let (a, b) = (numbers.u8s(m * depth), numbers.i8s(n * depth));
+            check_gemm_i8(m, depth, n, offset, &a, &b);
+        }
+    }
+}
+
+#[test]
+fn gemm_agrees_where_it_blocks_rows() {
+    // More rows than stay in the cache with a long depth: several blocks of rows.
+    let [m, depth, n] = [70, 4100, 19];
+    let mut numbers = Numbers(3);
+    check_gemm_i16(m, depth, n, 0, &numbers.i16s(m * depth), &numbers.i16s(n * depth));
+    let [m, depth, n] = [70, 8200, 19];
+    check_gemm_i8(m, depth, n, 0, &numbers.u8s(m * depth), &numbers.i8s(n * depth));
+}
+
+#[test]
+fn gemm_wraps_alike_at_the_extremes() {
+    for (x, y) in [(i16::MIN, i16::MIN), (i16::MIN, i16::MAX), (i16::MAX, i16::MAX), (0, i16::MIN)]
+    {
+        check_gemm_i16(9, 301, 18, 0, &vec![x; 9 * 301], &vec![y; 18 * 301]);
+    }
+    for (x, y) in [(255, -128), (255, 127), (128, -128), (0, -128), (255, 0)] {
+        check_gemm_i8(9, 301, 18, 0, &vec![x; 9 * 301], &vec![y; 18 * 301]);
+    }
+}
+
+/// Checks `scan_blocks` at every level against sums of single look-ups.
+fn check_scan(blocks: usize, stride: usize, groups: usize, codes: &[u8], lut: &[u8]) {
+    let mut expected = vec![0u16; blocks * BLOCK];
+    for block in 0..blocks {
+        for v in 0..BLOCK {
+            for group in 0..groups {
+                let byte = codes[block * stride + group * 16 + v % 16];
+                let code = usize::from(if v < 16 { byte & 15 } else { byte >> 4 });
+                expected[block * BLOCK + v] += u16::from(lut[group * 16 + code]);
+            }
+        }
+    }
+    for level in levels() {
+        let mut sums = vec![77u16; blocks * BLOCK];
+        scan_blocks_at(level, codes, stride, groups, lut, &mut sums);
+        assert_eq!(sums, expected, "{level}: {blocks} blocks of {groups} groups, stride {stride}");
+    }
+    // The one kernel that AVX-512 runs only on processors without VBMI.
+    #[cfg(target_arch = "x86_64")]
+    if levels().contains(&Level::Avx512) {
+        let mut sums = vec![77u16; blocks * BLOCK];
+        // SAFETY: the processor has the level.
+        unsafe { crate::avx512::scan_blocks_shuffle(codes, stride, groups, lut, &mut sums) };
+        assert_eq!(sums, expected, "{blocks} blocks of {groups} groups, stride {stride}");
+    }
+}
+
+#[test]
+fn scan_agrees_on_all_numbers_of_groups() {
+    let mut numbers = Numbers(4);
+    for groups in (0..=40).chain([63, 64, 65, 88, 127, 128, 129, 255, 256, 257]) {
+        let blocks = 1 + groups % 4;
+        for extra in [0, 1, 64] {
+            let stride = groups * 16 + extra;
+            // No byte more than the last block needs: a read beyond would be out of bounds.
+            let codes = numbers.u8s((blocks - 1) * stride + groups * 16);
+            check_scan(blocks, stride, groups, &codes, &numbers.u8s(groups * 16));
+        }
+    }
+}
+
+#[test]
+fn scan_reaches_the_largest_sum() {
+    let codes: Vec<u8> = (0..3 * 257 * 16).map(|i| (i * 89) as u8).collect();
+    check_scan(3, 257 * 16, 257, &codes, &[255; 257 * 16]);
+    check_scan(3, 257 * 16, 257, &codes, &[0; 257 * 16]);
+    check_scan(0, 257 * 16, 257, &[], &[255; 257 * 16]);
+    // Neighbours of 0 and 255: a carry from one vector's sum into the next would show.
+    let codes: Vec<u8> = (0..2 * 257 * 16).map(|i| [0x10, 0x01, 0x11, 0][i % 4]).collect();
+    let lut: Vec<u8> = (0..257 * 16).map(|i| [0, 255][i % 2]).collect();
+    check_scan(2, 257 * 16, 257, &codes, &lut);
+}
+
+/// Checks `dot_fields` at every level against a sum over fields that are packed here.
+fn check_dot_fields(width: u32, fields: &[u8], values: &[i32], start: usize) {
+    let count = fields.len();
+    let mut packed = vec![0u8; field_bytes(width, count)];
+    for (i, &field) in fields.iter().enumerate() {
+        let (byte, bit) = match width {
+            4 if i < count / 2 => (i, 0),
+            4 => (i - count / 2, 4),
+            2 => (i % (count / 4), 2 * (i / (count / 4))),
+            _ => (i / 8, i % 8),
+        };
+        packed[byte] |= field << bit;
+    }
+    let mut query = FieldQuery::default();
+    query.set(values.iter().copied());
+    let expected: i32 =
+        fields.iter().zip(&values[start..]).map(|(&field, value)| i32::from(field) * value).sum();
+    // Starts that are not aligned, and nothing behind the last byte.
+    for offset in [0, 3] {
+        let mut moved = vec![0xff; offset];
+        moved.extend_from_slice(&packed);
+        for level in levels() {
+            let dot = dot_fields_at(level, width, count, &moved[offset..], &query, start);
+            assert_eq!(dot, expected, "{level}: {count} fields of {width} bits from {start}");
+        }
+    }
+}
+
+#[test]
+fn dot_fields_agrees_on_all_counts() {
+    let mut numbers = Numbers(5);
+    let max = i64::from(FieldQuery::MAX);
+    for width in [1, 2, 4] {
+        for count in (0..=640).step_by(8).chain([1016, 1024, 1032, 2040, 2048]) {
+            for (start, behind) in [(0, 0), (13, 5)] {
+                let values: Vec<i32> = numbers
+                    .ints(start + count + behind, -max, max)
+                    .into_iter()
+                    .map(|x| x as i32)
+                    .collect();
+                let fields: Vec<u8> =
+                    numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
+                check_dot_fields(width, &fields, &values, start);
+            }
+        }
+    }
+}
+
+#[test]
+fn dot_fields_holds_at_the_bounds() {
+    for width in [1, 2, 4] {
+        for count in [8, 72, 16_384] {
+            let field = ((1u32 << width) - 1) as u8;
+            // 64 * 128 - 65 and -64 * 128 + 65 have the largest digits; 8127 = 128 * 63 + 63.
+            for value in [FieldQuery::MAX, -FieldQuery::MAX, 64, -64, -65, 63, 0, 8000, -8000] {
+                check_dot_fields(width, &vec![field; count], &vec![value; count], 0);
+                check_dot_fields(width, &vec![0; count], &vec![value; count], 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn digits_make_up_their_value() {
+    let mut query = FieldQuery::default();
+    query.set(-FieldQuery::MAX..=FieldQuery::MAX);
+    assert_eq!(query.len(), 2 * FieldQuery::MAX as usize + 1);
+    let digits = query.high().iter().zip(query.low());
+    for ((&high, &low), value) in digits.zip(-FieldQuery::MAX..) {
+        assert_eq!(128 * i32::from(high) + i32::from(low), value);
+        assert!((-64..=64).contains(&high) && (-64..64).contains(&low));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn gemm_agrees(m in 0usize..20, depth in 1usize..300, n in 1usize..60, offset in 0usize..9, seed: u64) {
+        let mut numbers = Numbers(seed);
+        check_gemm_i16(m, depth, n, offset, &numbers.i16s(m * depth), &numbers.i16s(n * depth));
+        check_gemm_i8(m, depth, n, offset, &numbers.u8s(m * depth), &numbers.i8s(n * depth));
+    }
+
+    #[test]
+    fn scan_agrees(
+        blocks in 0usize..7, groups in 0usize..=257, extra in 0usize..50, offset in 0usize..64,
+        table in 0usize..20, seed: u64,
+    ) {
+        let mut numbers = Numbers(seed);
+        let stride = groups * 16 + extra;
+        let codes = numbers.u8s(offset + (blocks.max(1) - 1) * stride + groups * 16);
+        let lut = numbers.u8s(groups * 16 + table);
+        check_scan(blocks, stride, groups, &codes[offset..], &lut);
+    }
+
+    #[test]
+    fn dot_fields_agrees(
+        width in prop::sample::select(vec![1u32, 2, 4]), eighths in 0usize..100,
+        start in 0usize..70, seed: u64,
+    ) {
+        let mut numbers = Numbers(seed);
+        let count = 8 * eighths;
+        let max = i64::from(FieldQuery::MAX);
+        let values: Vec<i32> =
+            numbers.ints(start + count, -max, max).into_iter().map(|x| x as i32).collect();
+        let fields: Vec<u8> =
+            numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
+        check_dot_fields(width, &fields, &values, start);
+    }
+}

@@ -1,0 +1,773 @@
+//! Building an index: a sample to train on, one pass to assign, one pass to encode.
+//!
+//! The working set does not depend on the number of vectors: the training sample (128 MiB at
+//! most unless there are very many lists), a chunk of rows and of their records, and up to 31
+//! half-finished records a list. The lists of all vectors are kept in a temporary file between
+//! the two passes.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use half::f16;
+use rayon::prelude::*;
+
+use nonius_simd::{BLOCK, Panels};
+
+use super::Index;
+use super::config::{BuildReport, IndexConfig, Keep};
+use super::format::{ListEntry, Meta, SAQ, keep_code, parse, section_lengths, segment_entries};
+use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
+use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
+use crate::metric::Metric;
+use crate::progress::{Progress, ProgressFn, Stage};
+use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Lists, Saq, TrainingSet};
+use crate::source::{RowReader, VectorSource};
+use crate::storage::{
+    Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
+    Temporary, Writer,
+};
+use crate::train::{Assigner, KMeans, RowsI16, sample_rows_with};
+
+/// Bytes of vectors that are read at a time.
+const CHUNK_BYTES: usize = 32 << 20;
+/// Bytes of the training sample at most, unless the number of lists asks for more.
+const SAMPLE_BYTES: usize = 128 << 20;
+/// Sample rows for each list at least, and at most as far as k-means is concerned.
+const ROWS_PER_LIST: usize = 40;
+/// Rows that a task encodes.
+const TASK_ROWS: usize = 256;
+
+/// Builds an index with all options.
+///
+/// ```
+/// use nonius::{IndexBuilder, IndexConfig, Matrix};
+///
+/// let vectors = Matrix::new(8, (0..8000).map(|i| (i as f32 * 0.37).sin()).collect())?;
+/// let ids: Vec<u64> = (0..1000).map(|i| 7 * i).collect();
+/// let config = IndexConfig { nlist: Some(10), ..IndexConfig::default() };
+/// let (index, report) = IndexBuilder::new(&config).ids(&ids).build(&vectors)?;
+/// assert_eq!(index.len(), 1000);
+/// assert_eq!(report.nlist, 10);
+/// # Ok::<(), nonius::BuildError>(())
+/// ```
+pub struct IndexBuilder<'a> {
+    config: &'a IndexConfig,
+    ids: Option<&'a [u64]>,
+    progress: Option<&'a mut ProgressFn<'a>>,
+}
+
+impl<'a> IndexBuilder<'a> {
+    /// A builder with a configuration, ids equal to row numbers, and no progress reports.
+    pub fn new(config: &'a IndexConfig) -> IndexBuilder<'a> {
+        IndexBuilder { config, ids: None, progress: None }
+    }
+
+    /// Sets the ids: one for each row, no two equal.
+    pub fn ids(mut self, ids: &'a [u64]) -> IndexBuilder<'a> {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// Sets a callback that is told how far the build has come and may cancel it.
+    pub fn progress(mut self, progress: &'a mut ProgressFn<'a>) -> IndexBuilder<'a> {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Builds the index in memory.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self, source: &dyn VectorSource) -> Result<(Index, BuildReport), BuildError> {
+        let start = Instant::now();
+        let mut ignore = |_| ControlFlow::Continue(());
+        let progress: &mut ProgressFn<'_> = match self.progress {
+            Some(progress) => progress,
+            None => &mut ignore,
+        };
+        let mut job = Job::prepare(source, self.config, self.ids, progress)?;
+        let plan = job.assign(None)?;
+        let writer = MemoryWriter::in_memory(plan.fields, plan.layout.clone())
+            .map_err(BuildError::Write)?;
+        let (bytes, mut report) = job.encode(plan, writer)?;
+        report.total_seconds = start.elapsed().as_secs_f64();
+        let index = Container::from_bytes(bytes)
+            .and_then(parse)
+            .map_err(|error| unreadable(Path::new("(memory)"), error))?;
+        Ok((Index::from_parts(index), report))
+    }
+
+    /// Builds the index straight into a file, in bounded memory. The file appears whole or not at
+    /// all; a file that was there before is replaced.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn write(
+        self,
+        source: &dyn VectorSource,
+        path: impl AsRef<Path>,
+    ) -> Result<BuildReport, BuildError> {
+        let start = Instant::now();
+        let path = path.as_ref();
+        let mut ignore = |_| ControlFlow::Continue(());
+        let progress: &mut ProgressFn<'_> = match self.progress {
+            Some(progress) => progress,
+            None => &mut ignore,
+        };
+        let mut job = Job::prepare(source, self.config, self.ids, progress)?;
+        let plan = job.assign(Some(path))?;
+        let writer = FileWriter::create(path, plan.fields, plan.layout.clone())
+            .map_err(BuildError::Write)?;
+        let ((), mut report) = job.encode(plan, writer)?;
+        report.total_seconds = start.elapsed().as_secs_f64();
+        Ok(report)
+    }
+}
+
+/// An index that was just written and cannot be read: a defect, reported rather than hidden.
+fn unreadable(path: &Path, error: OpenError) -> BuildError {
+    BuildError::Write(WriteError::new(path, "reading back", std::io::Error::other(error)))
+}
+
+/// A build under way.
+struct Job<'a, 'p> {
+    source: &'a dyn VectorSource,
+    config: &'a IndexConfig,
+    ids: Option<&'a [u64]>,
+    progress: &'p mut ProgressFn<'p>,
+    rows: usize,
+    dim: usize,
+    nlist: usize,
+    saq: Saq,
+    /// Finds the list of a vector relative to the mean; none where there is one list.
+    assigner: Option<Assigner>,
+    /// Rotated centroids relative to the mean, `nlist x dims`; empty where there is one list.
+    centroids: Vec<f32>,
+    inertia: Vec<f64>,
+    train_seconds: f64,
+}
+
+/// What the first pass decides.
+struct Plan {
+    fields: HeaderFields,
+    layout: Layout,
+    meta: Meta,
+    format: CodeFormat,
+    /// Vectors in each list.
+    sizes: Vec<u64>,
+    assignments: Assignments,
+    assign_seconds: f64,
+}
+
+/// The list of every row, between the passes.
+enum Assignments {
+    /// All rows are in list 0.
+    One,
+    Memory(Vec<u32>),
+    File(Temporary),
+}
+
+impl Assignments {
+    fn append(&mut self, first: usize, lists: &[u32]) -> Result<(), WriteError> {
+        match self {
+            Assignments::One => Ok(()),
+            Assignments::Memory(all) => {
+                all.extend_from_slice(lists);
+                Ok(())
+            }
+            Assignments::File(file) => {
+                file.write_all_at(bytemuck::cast_slice(lists), 4 * first as u64)
+            }
+        }
+    }
+
+    fn read(&self, first: usize, lists: &mut [u32]) -> Result<(), WriteError> {
+        match self {
+            Assignments::One => lists.fill(0),
+            Assignments::Memory(all) => lists.copy_from_slice(&all[first..first + lists.len()]),
+            Assignments::File(file) => {
+                file.read_exact_at(bytemuck::cast_slice_mut(lists), 4 * first as u64)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a, 'p> Job<'a, 'p> {
+    /// Checks the input, draws the sample and trains.
+    fn prepare(
+        source: &'a dyn VectorSource,
+        config: &'a IndexConfig,
+        ids: Option<&'a [u64]>,
+        progress: &'p mut ProgressFn<'_>,
+    ) -> Result<Job<'a, 'p>, BuildError>
+    where
+        'a: 'p,
+    {
+        let start = Instant::now();
+        config.validate()?;
+        let (rows, dim) = (source.rows(), source.dim());
+        if dim == 0 || dim > MAX_DIM {
+            return Err(VectorError::Dim { found: dim }.into());
+        }
+        if rows == 0 {
+            return Err(BuildError::Empty);
+        }
+        let nlist = config.lists_for(rows)?;
+        if let Some(ids) = ids {
+            check_ids(ids, rows)?;
+        }
+        let fits = (SAMPLE_BYTES / (4 * dim)).max(256);
+        let wanted = config.training_rows.min(fits).max(nlist.saturating_mul(ROWS_PER_LIST));
+        let (mut sample, row_numbers) =
+            sample_rows_with(source, wanted.min(rows), config.seed, progress)?;
+        let normalizes = config.metric.normalizes();
+        for (i, row) in sample.data_mut().chunks_exact_mut(dim).enumerate() {
+            check_row(row, row_numbers[i], normalizes)?;
+        }
+
+        let mean = mean_of(&sample);
+        let mut assigner = None;
+        let mut inertia = Vec::new();
+        let mut of_row = Vec::new();
+        if nlist > 1 {
+            let mut centred = sample.clone();
+            for row in centred.data_mut().chunks_exact_mut(dim) {
+                subtract(row, &mean);
+            }
+            let kmeans = KMeans {
+                iterations: config.kmeans_iterations,
+                seed: config.seed,
+                max_points_per_centroid: 4 * ROWS_PER_LIST,
+                ..KMeans::new(nlist)
+            };
+            let model = kmeans.fit_with(centred.view(), progress)?;
+            inertia = model.inertia.iter().map(|sum| sum / model.points as f64).collect();
+            let found = Assigner::new(model.centroids);
+            of_row = found.assign(centred.view()).0;
+            assigner = Some(found);
+        }
+        report(progress, Stage::Train, 0, 1)?;
+        let set = TrainingSet {
+            sample: sample.view(),
+            mean: &mean,
+            lists: assigner.as_ref().map(|a| (a.centroids().view(), &of_row[..])),
+            metric: config.metric,
+        };
+        let saq = saq::train(&set, &config.quantizer, config.encoding, config.seed)?;
+        report(progress, Stage::Train, 1, 1)?;
+        let centroids = match &assigner {
+            Some(assigner) => saq.rotation.apply(&vec![0.0; dim], assigner.centroids().data()),
+            None => Vec::new(),
+        };
+        Ok(Job {
+            source,
+            config,
+            ids,
+            progress,
+            rows,
+            dim,
+            nlist,
+            saq,
+            assigner,
+            centroids,
+            inertia,
+            train_seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Rows of a chunk.
+    fn chunk_rows(&self) -> usize {
+        (CHUNK_BYTES / (4 * self.dim)).max(TASK_ROWS).min(self.rows)
+    }
+
+    /// Reads rows, checks them and brings them to unit norm where the metric wants it.
+    fn read(
+        &self,
+        reader: &mut dyn RowReader,
+        first: usize,
+        values: &mut [f32],
+    ) -> Result<(), BuildError> {
+        let (dim, normalizes, keep) =
+            (self.dim, self.config.metric.normalizes(), self.config.keep);
+        reader.read(first, values)?;
+        // In parallel, but the first bad row of the chunk is the one reported.
+        values
+            .par_chunks_mut(TASK_ROWS * dim)
+            .enumerate()
+            .map(|(task, values)| {
+                let first = first + task * TASK_ROWS;
+                check_finite(dim, first, values)?;
+                for (i, row) in values.chunks_exact_mut(dim).enumerate() {
+                    check_row(row, first + i, normalizes)?;
+                    if keep == Keep::F16
+                        && let Some(column) = row.iter().position(|x| x.abs() > 65_504.0)
+                    {
+                        return Err(SourceError::BeyondHalf {
+                            row: first + i,
+                            column,
+                            value: row[column],
+                        }
+                        .into());
+                    }
+                }
+                Ok(())
+            })
+            .collect::<Vec<Result<(), BuildError>>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// The first pass: which list each vector belongs to.
+    fn assign(&mut self, path: Option<&Path>) -> Result<Plan, BuildError> {
+        let start = Instant::now();
+        let (rows, dim) = (self.rows, self.dim);
+        let mut assignments = match (&self.assigner, path) {
+            (None, _) => Assignments::One,
+            (Some(_), None) => Assignments::Memory(Vec::with_capacity(rows)),
+            (Some(_), Some(path)) => Assignments::File(
+                Temporary::create(Arc::new(OsLayer), path, 4 * rows as u64)
+                    .map_err(BuildError::Write)?,
+            ),
+        };
+        let mut sizes = vec![0u64; self.nlist];
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        let source = self.source;
+        let mut reader = source.reader()?;
+        let chunk_rows = self.chunk_rows();
+        let mut values = vec![0.0; chunk_rows * dim];
+        let mut lists = vec![0u32; chunk_rows];
+        for first in (0..rows).step_by(chunk_rows) {
+            report(self.progress, Stage::Assign, first, rows)?;
+            let count = chunk_rows.min(rows - first);
+            let (values, lists) = (&mut values[..count * dim], &mut lists[..count]);
+            self.read(&mut *reader, first, values)?;
+            let mean = &self.saq.mean;
+            let model = &self.saq.model;
+            let extremes = values
+                .par_chunks_mut(TASK_ROWS * dim)
+                .map_init(RowsI16::new, |quantized, values| {
+                    quantized.quantize_centred(values, mean);
+                    let mut base = vec![0.0; quantized.rows()];
+                    model.additive_base(mean, values, quantized, &mut base);
+                    for row in values.chunks_exact_mut(dim) {
+                        subtract(row, mean);
+                    }
+                    base.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &b| {
+                        (low.min(b), high.max(b))
+                    })
+                })
+                .collect::<Vec<_>>();
+            for (a, b) in extremes {
+                low = low.min(a);
+                high = high.max(b);
+            }
+            if let Some(assigner) = &self.assigner {
+                let mut l2_sq = vec![0.0; count];
+                assigner.assign_into(values, lists, &mut l2_sq);
+            }
+            for &list in lists.iter() {
+                sizes[list as usize] += 1;
+            }
+            assignments.append(first, lists).map_err(BuildError::Write)?;
+        }
+        report(self.progress, Stage::Assign, rows, rows)?;
+
+        let format = self.saq.model.format(low, high);
+        let largest_id = match self.ids {
+            Some(ids) => ids.iter().copied().max().unwrap_or(0),
+            None => rows as u64 - 1,
+        };
+        let (spec, spec_value) = Meta::spec_of(&self.config.quantizer);
+        let model = &self.saq.model;
+        let meta = Meta {
+            nlist: self.nlist as u64,
+            blocks: sizes.iter().map(|n| n.div_ceil(BLOCK as u64)).sum(),
+            dims: model.dims as u32,
+            keep: keep_code(self.config.keep),
+            id_bytes: if largest_id <= u64::from(u32::MAX) { 4 } else { 8 },
+            additive_bytes: format.layout.additive_bytes as u32,
+            lists: u32::from(model.lists),
+            spec,
+            spec_value,
+            additive_low: format.additive.low,
+            additive_step: format.additive.step,
+            correction: model.correction,
+            shift_step: model.shift_step,
+            noise: model.noise,
+            reserved: [0; 11],
+        };
+        let lengths = section_lengths(dim, &format.layout, &meta, rows as u64).ok_or_else(|| {
+            BuildError::Config(crate::error::ConfigError::new("vectors", "the file would be too large"))
+        })?;
+        Ok(Plan {
+            fields: HeaderFields {
+                dim,
+                count: rows as u64,
+                metric: self.config.metric,
+                quantizer: SAQ,
+            },
+            layout: Layout::new(lengths)?,
+            meta,
+            format,
+            sizes,
+            assignments,
+            assign_seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The second pass: encode and write.
+    fn encode<S: Sink>(
+        self,
+        plan: Plan,
+        writer: Writer<S>,
+    ) -> Result<(S::Output, BuildReport), BuildError> {
+        let start = Instant::now();
+        let (rows, dim) = (self.rows, self.dim);
+        let Plan { meta, format, sizes, assignments, assign_seconds, layout: places, .. } = plan;
+        self.write_small_sections(&writer, &meta, &sizes).map_err(BuildError::Write)?;
+
+        let stride = format.layout.record_bytes();
+        let mut lists = ListWriters::new(&format, &sizes, &self);
+        let encoder_nanos = AtomicU64::new(0);
+        let mut reader = self.source.reader()?;
+        let chunk_rows = self.chunk_rows();
+        let mut values = vec![0.0; chunk_rows * dim];
+        let mut of_row = vec![0u32; chunk_rows];
+        let mut records = vec![0u8; chunk_rows * stride];
+        for first in (0..rows).step_by(chunk_rows) {
+            report(self.progress, Stage::Encode, first, rows)?;
+            let count = chunk_rows.min(rows - first);
+            let values = &mut values[..count * dim];
+            let of_row = &mut of_row[..count];
+            let records = &mut records[..count * stride];
+            self.read(&mut *reader, first, values)?;
+            assignments.read(first, of_row).map_err(BuildError::Write)?;
+            let saq = &self.saq;
+            let centroids = self.assigner.is_some().then_some(&self.centroids[..]);
+            records
+                .par_chunks_mut(TASK_ROWS * stride)
+                .zip(values.par_chunks(TASK_ROWS * dim))
+                .zip(of_row.par_chunks(TASK_ROWS))
+                .for_each_init(EncodeScratch::default, |scratch, ((records, values), of_row)| {
+                    let start = Instant::now();
+                    let lists = centroids.map(|centroids| Lists { of_row, centroids });
+                    saq.encode_rows(&format, values, lists.as_ref(), scratch, records);
+                    let nanos = start.elapsed().as_nanos() as u64;
+                    encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
+                });
+            lists.write_chunk(&writer, first, values, of_row, records).map_err(BuildError::Write)?;
+        }
+        report(self.progress, Stage::Encode, rows, rows)?;
+        lists.finish(&writer).map_err(BuildError::Write)?;
+        let bytes_per_vector = {
+            let layout = &format.layout;
+            let scan = meta.blocks as f64 * layout.block_bytes() as f64;
+            scan / rows as f64 + layout.rest_bytes as f64 + f64::from(meta.id_bytes)
+        };
+        let report = BuildReport {
+            vectors: rows,
+            dim,
+            metric: self.config.metric,
+            quantizer: self.config.quantizer,
+            nlist: self.nlist,
+            bytes_per_vector,
+            file_bytes: places.file_len(),
+            plan: self.saq.model.plan.clone(),
+            inertia: self.inertia.clone(),
+            train_seconds: self.train_seconds,
+            encode_seconds: 0.0,
+            encoder_cpu_seconds: encoder_nanos.into_inner() as f64 * 1e-9,
+            total_seconds: 0.0,
+        };
+        let output = writer.finish(self.progress)?;
+        let encode_seconds = assign_seconds + start.elapsed().as_secs_f64();
+        Ok((output, BuildReport { encode_seconds, ..report }))
+    }
+
+    fn write_small_sections<S: Sink>(
+        &self,
+        writer: &Writer<S>,
+        meta: &Meta,
+        sizes: &[u64],
+    ) -> Result<(), WriteError> {
+        let saq = &self.saq;
+        writer.write_values(SectionKind::Meta, 0, &[*meta])?;
+        writer.write_values(SectionKind::Segments, 0, &segment_entries(&saq.model))?;
+        writer.write_values(SectionKind::Mean, 0, &saq.mean)?;
+        writer.write_values(SectionKind::RotationScales, 0, &saq.rotation.inverse)?;
+        writer.write_values(SectionKind::Rotation, 0, &saq.rotation.packed)?;
+        if self.assigner.is_some() {
+            let dims = saq.model.dims;
+            let mut quantized = RowsI16::new();
+            quantized.quantize(dims, &self.centroids);
+            let factors: Vec<[f32; 2]> = quantized
+                .inverse()
+                .iter()
+                .zip(quantized.norms_sq())
+                .map(|(&inverse, &norm_sq)| [inverse, norm_sq])
+                .collect();
+            let packed = Panels::pack(self.nlist, quantized.depth(), quantized.values());
+            writer.write_values(SectionKind::CentroidFactors, 0, factors.as_flattened())?;
+            writer.write_values(SectionKind::CentroidsPacked, 0, &packed)?;
+            writer.write_values(SectionKind::Centroids, 0, &self.centroids)?;
+        }
+        let mut table = vec![ListEntry { vector: 0, block: 0 }];
+        let mut entry = table[0];
+        for &size in sizes {
+            entry.vector += size;
+            entry.block += size.div_ceil(BLOCK as u64);
+            table.push(entry);
+        }
+        writer.write_values(SectionKind::ListTable, 0, &table)
+    }
+}
+
+/// Where each list's next vector goes.
+struct ListWriters<'a> {
+    format: &'a CodeFormat,
+    keep: Keep,
+    ids: Option<&'a [u64]>,
+    id_bytes: usize,
+    dim: usize,
+    lists: Vec<ListWriter>,
+}
+
+#[derive(Default)]
+struct ListWriter {
+    /// The position of the next vector.
+    position: u64,
+    /// The next block.
+    block: u64,
+    /// The heads (groups and factors) of records that do not fill a block yet.
+    pending: Vec<u8>,
+}
+
+impl<'a> ListWriters<'a> {
+    fn new(format: &'a CodeFormat, sizes: &[u64], job: &Job<'a, '_>) -> ListWriters<'a> {
+        let (mut position, mut block) = (0, 0);
+        let lists = sizes
+            .iter()
+            .map(|&size| {
+                let list = ListWriter { position, block, pending: Vec::new() };
+                position += size;
+                block += size.div_ceil(BLOCK as u64);
+                list
+            })
+            .collect();
+        let largest = job.ids.map_or(job.rows as u64 - 1, |ids| {
+            ids.iter().copied().max().unwrap_or(0)
+        });
+        ListWriters {
+            format,
+            keep: job.config.keep,
+            ids: job.ids,
+            id_bytes: if largest <= u64::from(u32::MAX) { 4 } else { 8 },
+            dim: job.dim,
+            lists,
+        }
+    }
+
+    /// Writes the records of a chunk, list by list, in the order of the rows.
+    fn write_chunk<S: Sink>(
+        &mut self,
+        writer: &Writer<S>,
+        first: usize,
+        values: &[f32],
+        of_row: &[u32],
+        records: &[u8],
+    ) -> Result<(), WriteError> {
+        // Rows by list: a counting sort, stable.
+        let mut starts = vec![0usize; self.lists.len() + 1];
+        for &list in of_row {
+            starts[list as usize + 1] += 1;
+        }
+        for list in 0..self.lists.len() {
+            starts[list + 1] += starts[list];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0u32; of_row.len()];
+        for (row, &list) in of_row.iter().enumerate() {
+            order[next[list as usize]] = row as u32;
+            next[list as usize] += 1;
+        }
+        let layout = &self.format.layout;
+        let (stride, head, rest_start) =
+            (layout.record_bytes(), layout.rest_start(), layout.rest_start());
+        let (ids, id_bytes, keep, dim) = (self.ids, self.id_bytes, self.keep, self.dim);
+        self.lists.par_iter_mut().enumerate().try_for_each(|(number, list)| {
+            // A flat index has one long list: go on in pieces, so that buffers stay small.
+            for rows in order[starts[number]..starts[number + 1]].chunks(8192) {
+                let mut rest = Vec::with_capacity(rows.len() * layout.rest_bytes);
+                let mut id_buffer = Vec::with_capacity(rows.len() * id_bytes);
+                let mut kept = Vec::with_capacity(rows.len() * dim * keep.value_bytes());
+                for &row in rows {
+                    let row = row as usize;
+                    let record = &records[row * stride..(row + 1) * stride];
+                    list.pending.extend_from_slice(&record[..head]);
+                    rest.extend_from_slice(&record[rest_start..]);
+                    let id = ids.map_or((first + row) as u64, |ids| ids[first + row]);
+                    id_buffer.extend_from_slice(&id.to_le_bytes()[..id_bytes]);
+                    let vector = &values[row * dim..(row + 1) * dim];
+                    match keep {
+                        Keep::None => {}
+                        Keep::F16 => kept.extend(
+                            vector.iter().flat_map(|&x| f16::from_f32_const(x).to_le_bytes()),
+                        ),
+                        Keep::F32 => kept.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
+                    }
+                }
+                let position = list.position;
+                writer.write_at(SectionKind::Rest, position * layout.rest_bytes as u64, &rest)?;
+                writer.write_at(SectionKind::Ids, position * id_bytes as u64, &id_buffer)?;
+                if keep != Keep::None {
+                    let row_bytes = (dim * keep.value_bytes()) as u64;
+                    writer.write_at(SectionKind::Kept, position * row_bytes, &kept)?;
+                }
+                list.position += rows.len() as u64;
+                list.write_blocks(writer, layout, false)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the blocks that are not full.
+    fn finish<S: Sink>(&mut self, writer: &Writer<S>) -> Result<(), WriteError> {
+        let layout = &self.format.layout;
+        self.lists.iter_mut().try_for_each(|list| list.write_blocks(writer, layout, true))
+    }
+}
+
+impl ListWriter {
+    fn write_blocks<S: Sink>(
+        &mut self,
+        writer: &Writer<S>,
+        layout: &saq::Layout,
+        all: bool,
+    ) -> Result<(), WriteError> {
+        let head = layout.rest_start();
+        let held = self.pending.len() / head;
+        let count = if all { held.div_ceil(BLOCK) } else { held / BLOCK };
+        if count == 0 {
+            return Ok(());
+        }
+        let size = layout.block_bytes();
+        let mut blocks = vec![0; count * size];
+        for (block, heads) in
+            blocks.chunks_exact_mut(size).zip(self.pending.chunks(BLOCK * head))
+        {
+            layout.pack_block(heads, head, block);
+        }
+        writer.write_at(SectionKind::Scan, self.block * size as u64, &blocks)?;
+        self.block += count as u64;
+        self.pending.drain(..(count * BLOCK * head).min(self.pending.len()));
+        Ok(())
+    }
+}
+
+fn report(
+    progress: &mut ProgressFn<'_>,
+    stage: Stage,
+    done: usize,
+    total: usize,
+) -> Result<(), BuildError> {
+    let progress_report = Progress { stage, done: done as u64, total: total as u64 };
+    if progress(progress_report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
+}
+
+/// Checks a row's norm and brings it to 1 if asked.
+pub(crate) fn check_row(row: &mut [f32], number: usize, normalize: bool) -> Result<(), VectorError> {
+    let norm_sq = nonius_simd::dot_f32(row, row);
+    if !norm_sq.is_finite() {
+        return Err(VectorError::TooLarge { row: number });
+    }
+    if normalize {
+        normalize_row(row, norm_sq, number)?;
+    }
+    Ok(())
+}
+
+/// Brings a row to unit norm.
+fn normalize_row(row: &mut [f32], norm_sq: f32, number: usize) -> Result<(), VectorError> {
+    // The square of a small norm may vanish though the norm does not: work in f64 there.
+    let norm = if norm_sq > 1e-30 {
+        f64::from(norm_sq).sqrt()
+    } else {
+        row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    };
+    if norm == 0.0 {
+        return Err(VectorError::ZeroVector { row: number });
+    }
+    for x in row {
+        *x = (f64::from(*x) / norm) as f32;
+    }
+    Ok(())
+}
+
+fn subtract(row: &mut [f32], mean: &[f32]) {
+    for (x, mean) in row.iter_mut().zip(mean) {
+        *x -= mean;
+    }
+}
+
+/// The mean of all rows, in `f64`, in the order of the rows.
+fn mean_of(sample: &Matrix) -> Vec<f32> {
+    let mut sums = vec![0.0f64; sample.dim()];
+    for row in sample.data().chunks_exact(sample.dim()) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x);
+        }
+    }
+    sums.iter().map(|sum| (sum / sample.rows() as f64) as f32).collect()
+}
+
+fn check_ids(ids: &[u64], rows: usize) -> Result<(), BuildError> {
+    if ids.len() != rows {
+        return Err(BuildError::IdCount { ids: ids.len(), rows });
+    }
+    let mut sorted = ids.to_vec();
+    sorted.par_sort_unstable();
+    match sorted.windows(2).find(|w| w[0] == w[1]) {
+        Some(pair) => Err(BuildError::DuplicateId { id: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+impl Index {
+    /// Builds an index in memory with a configuration and nothing else; see [`IndexBuilder`] for
+    /// ids, progress and files.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(source: &dyn VectorSource, config: &IndexConfig) -> Result<Index, BuildError> {
+        Ok(IndexBuilder::new(config).build(source)?.0)
+    }
+
+    /// Builds an index in memory from values row by row, `dim` to a row.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn from_slice(
+        dim: usize,
+        values: &[f32],
+        config: &IndexConfig,
+    ) -> Result<Index, BuildError> {
+        Index::build(&MatrixView::new(dim, values)?, config)
+    }
+}
+
+impl std::fmt::Debug for IndexBuilder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexBuilder").field("config", self.config).finish_non_exhaustive()
+    }
+}
+
+/// The metric decides whether vectors are scaled; queries go the same way.
+pub(crate) fn prepare_query(metric: Metric, query: &mut [f32]) -> Result<(), VectorError> {
+    let dim = query.len();
+    check_finite(dim, 0, query)?;
+    check_row(query, 0, metric.normalizes())
+}

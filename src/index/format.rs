@@ -1,0 +1,422 @@
+//! The sections of an index: how what a search needs is written, read and checked.
+
+use bytemuck::{Pod, Zeroable};
+
+use nonius_simd::{BLOCK, Panels, gemm_i16};
+
+use super::config::Keep;
+use crate::error::OpenError;
+use crate::matrix::MAX_DIM;
+use crate::metric::Metric;
+use crate::quantizer::QuantizerSpec;
+use crate::quantizer::saq::{AdditiveCode, CodeFormat, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale};
+use crate::train::RowsI16;
+use crate::storage::{Container, HeaderFields, Section, SectionKind};
+
+/// The quantizer's code in the header.
+pub(crate) const SAQ: u32 = 1;
+
+/// Section `meta`, little-endian as all of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Meta {
+    /// Lists.
+    pub(crate) nlist: u64,
+    /// Blocks of 32 vectors in all lists.
+    pub(crate) blocks: u64,
+    /// Dimensions after rotation.
+    pub(crate) dims: u32,
+    /// 0 none, 1 f16, 2 f32.
+    pub(crate) keep: u32,
+    /// Bytes of an id: 4 or 8.
+    pub(crate) id_bytes: u32,
+    /// Bytes of the additive factor: 2 or 4.
+    pub(crate) additive_bytes: u32,
+    /// 1 where vectors are relative to centroids, 0 where they are relative to the mean.
+    pub(crate) lists: u32,
+    /// The family of the quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment.
+    pub(crate) spec: u32,
+    /// Its number: bits as the bits of an `f64`, bytes, or bits.
+    pub(crate) spec_value: u64,
+    pub(crate) additive_low: f32,
+    pub(crate) additive_step: f32,
+    pub(crate) correction: f32,
+    pub(crate) shift_step: f32,
+    pub(crate) noise: f32,
+    pub(crate) reserved: [u32; 11],
+}
+
+/// One entry of section `segments`.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct SegmentEntry {
+    pub(crate) dims: u32,
+    pub(crate) bits: u32,
+    pub(crate) scan_bits: u32,
+    pub(crate) reserved: u32,
+    pub(crate) unit: f32,
+    pub(crate) levels: [f32; 2],
+    pub(crate) full_error: f32,
+    pub(crate) scan_error: f32,
+    pub(crate) norm: f32,
+    pub(crate) near_mean: f32,
+    pub(crate) near_deviation: f32,
+}
+
+/// One entry of section `list-table`; there is one more than there are lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ListEntry {
+    /// The position of the list's first vector.
+    pub(crate) vector: u64,
+    /// The number of the list's first block.
+    pub(crate) block: u64,
+}
+
+impl Meta {
+    pub(crate) fn spec_of(spec: &QuantizerSpec) -> (u32, u64) {
+        match *spec {
+            QuantizerSpec::Saq { bits } => (0, bits.to_bits()),
+            QuantizerSpec::SaqBytes { bytes } => (1, bytes as u64),
+            QuantizerSpec::OneSegment { bits } => (2, u64::from(bits)),
+        }
+    }
+
+    fn quantizer(&self) -> Result<QuantizerSpec, OpenError> {
+        let spec = match self.spec {
+            0 => QuantizerSpec::Saq { bits: f64::from_bits(self.spec_value) },
+            1 => QuantizerSpec::SaqBytes {
+                bytes: usize::try_from(self.spec_value).unwrap_or(usize::MAX),
+            },
+            2 => QuantizerSpec::OneSegment {
+                bits: u32::try_from(self.spec_value).unwrap_or(u32::MAX),
+            },
+            other => {
+                return Err(OpenError::corrupt("meta", format!("unknown quantizer family {other}")));
+            }
+        };
+        spec.validate().map_err(|e| OpenError::corrupt("meta", e.to_string()))?;
+        Ok(spec)
+    }
+}
+
+/// Everything of an index file, checked.
+pub(crate) struct Parts {
+    pub(crate) container: Container,
+    pub(crate) model: Model,
+    pub(crate) format: CodeFormat,
+    pub(crate) spec: QuantizerSpec,
+    pub(crate) count: usize,
+    pub(crate) nlist: usize,
+    pub(crate) keep: Keep,
+    pub(crate) id_bytes: usize,
+    /// `dim` values.
+    pub(crate) mean: Section<f32>,
+    /// `dims x dim`, packed.
+    pub(crate) rotation: Section<i16>,
+    /// `dims` values.
+    pub(crate) rotation_scales: Section<f32>,
+    /// `nlist x dims`; empty where there is one list around the mean.
+    pub(crate) centroids: Section<f32>,
+    /// The same, packed.
+    pub(crate) centroids_packed: Section<i16>,
+    /// `nlist x 2`: what the packed centroid is multiplied by, and its squared norm.
+    pub(crate) centroid_factors: Section<f32>,
+    pub(crate) list_table: Section<ListEntry>,
+    pub(crate) scan: Section<u8>,
+    pub(crate) rest: Section<u8>,
+    pub(crate) ids: Section<u8>,
+    pub(crate) kept: Section<u8>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("count", &self.count)
+            .field("dim", &self.model.dim)
+            .field("metric", &self.model.metric)
+            .field("spec", &self.spec)
+            .field("nlist", &self.nlist)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lengths in bytes of all sections, in file order.
+pub(crate) fn section_lengths(
+    dim: usize,
+    layout: &Layout,
+    meta: &Meta,
+    count: u64,
+) -> Option<Vec<(SectionKind, u64, u32)>> {
+    let wide = |n: usize| n as u64;
+    let dims = wide(layout.dims);
+    let relative = if meta.lists == 1 { meta.nlist } else { 0 };
+    let packed = |rows: u64, depth: u64| -> Option<u64> {
+        rows.checked_next_multiple_of(16)?.checked_mul(depth.checked_next_multiple_of(2)?)?.checked_mul(2)
+    };
+    let value_bytes = wide(keep_of(meta.keep)?.value_bytes());
+    Some(vec![
+        (SectionKind::Meta, wide(size_of::<Meta>()), 64),
+        (SectionKind::Segments, wide(layout.segments.len() * size_of::<SegmentEntry>()), 64),
+        (SectionKind::Mean, wide(dim) * 4, 64),
+        (SectionKind::RotationScales, dims * 4, 64),
+        (SectionKind::Rotation, packed(dims, wide(dim))?, 64),
+        (SectionKind::CentroidFactors, relative.checked_mul(8)?, 64),
+        (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
+        (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(4)?, 64),
+        (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(16)?, 64),
+        (SectionKind::Scan, meta.blocks.checked_mul(wide(layout.block_bytes()))?, 4096),
+        (SectionKind::Rest, count.checked_mul(wide(layout.rest_bytes))?, 4096),
+        (SectionKind::Ids, count.checked_mul(u64::from(meta.id_bytes))?, 4096),
+        (SectionKind::Kept, count.checked_mul(wide(dim))?.checked_mul(value_bytes)?, 4096),
+    ])
+}
+
+fn keep_of(code: u32) -> Option<Keep> {
+    Keep::ALL.get(code as usize).copied()
+}
+
+/// The code of a choice of kept vectors.
+pub(crate) fn keep_code(keep: Keep) -> u32 {
+    Keep::ALL.iter().position(|&k| k == keep).unwrap_or(0) as u32
+}
+
+/// The entries of section `segments`.
+pub(crate) fn segment_entries(model: &Model) -> Vec<SegmentEntry> {
+    model
+        .plan
+        .iter()
+        .zip(&model.scan_bits)
+        .zip(&model.constants)
+        .map(|((segment, &scan_bits), c)| SegmentEntry {
+            dims: segment.dims as u32,
+            bits: segment.bits,
+            scan_bits,
+            reserved: 0,
+            unit: c.unit,
+            levels: c.levels,
+            full_error: c.full_error,
+            scan_error: c.scan_error,
+            norm: c.norm,
+            near_mean: c.near_mean,
+            near_deviation: c.near_deviation,
+        })
+        .collect()
+}
+
+fn finite(what: &'static str, values: &[f32]) -> Result<(), OpenError> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(OpenError::corrupt(what, format!("value {at} is {}", values[at]))),
+    }
+}
+
+/// Reads and checks the small sections of a container, and the sizes of the large ones.
+pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
+    let header: HeaderFields = container.header().fields;
+    if header.quantizer != SAQ {
+        return Err(OpenError::corrupt(
+            "header",
+            format!("quantizer code {} is unknown; expected {SAQ}", header.quantizer),
+        ));
+    }
+    let (dim, metric) = (header.dim, header.metric);
+    let count = usize::try_from(header.count)
+        .map_err(|_| OpenError::corrupt("header", format!("{} vectors", header.count)))?;
+    let meta = container.typed::<Meta>(SectionKind::Meta)?;
+    let [meta] = meta else {
+        return Err(OpenError::corrupt("meta", format!("expected one entry, found {}", meta.len())));
+    };
+    let meta = *meta;
+    let spec = meta.quantizer()?;
+    let keep = keep_of(meta.keep)
+        .ok_or_else(|| OpenError::corrupt("meta", format!("unknown keep {}", meta.keep)))?;
+    let expect = |ok: bool, what: &str, found: u64| {
+        if ok { Ok(()) } else { Err(OpenError::corrupt("meta", format!("{what}, found {found}"))) }
+    };
+    expect(meta.nlist >= 1 && meta.nlist <= u64::from(u32::MAX), "nlist out of range", meta.nlist)?;
+    expect(meta.lists <= 1, "lists is 0 or 1", u64::from(meta.lists))?;
+    expect(meta.lists == 1 || meta.nlist == 1, "one list around the mean", meta.nlist)?;
+    expect(matches!(meta.id_bytes, 4 | 8), "ids of 4 or 8 bytes", u64::from(meta.id_bytes))?;
+    expect(
+        matches!(meta.additive_bytes, 2 | 4),
+        "additive factors of 2 or 4 bytes",
+        u64::from(meta.additive_bytes),
+    )?;
+    expect(
+        meta.dims as usize == dim.next_multiple_of(8),
+        "the dimension rounded up to a multiple of 8",
+        u64::from(meta.dims),
+    )?;
+    finite(
+        "meta",
+        &[meta.additive_low, meta.additive_step, meta.correction, meta.shift_step, meta.noise],
+    )?;
+
+    let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
+    let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
+    let mut dims = 0usize;
+    for (i, e) in entries.iter().enumerate() {
+        let bad = |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
+        let segment_dims = e.dims as usize;
+        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_DIM {
+            return Err(bad(format!("{segment_dims} dimensions; expected a multiple of 8")));
+        }
+        if e.bits > MAX_BITS {
+            return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));
+        }
+        if e.scan_bits > e.bits.min(2) {
+            return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
+        }
+        let values = [
+            e.unit, e.levels[0], e.levels[1], e.full_error, e.scan_error, e.norm, e.near_mean,
+            e.near_deviation,
+        ];
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(bad("a constant is not finite".to_owned()));
+        }
+        dims += segment_dims;
+        plan.push(Segment { dims: segment_dims, bits: e.bits });
+        scan_bits.push(e.scan_bits);
+        constants.push(SegmentConstants {
+            unit: e.unit,
+            levels: e.levels,
+            full_error: e.full_error,
+            scan_error: e.scan_error,
+            norm: e.norm,
+            near_mean: e.near_mean,
+            near_deviation: e.near_deviation,
+        });
+    }
+    if dims != meta.dims as usize {
+        return Err(OpenError::corrupt(
+            "segments",
+            format!("expected {} dimensions in all, found {dims}", meta.dims),
+        ));
+    }
+    let layout =
+        Layout::new(&plan, &scan_bits, meta.additive_bytes as usize, meta.lists as usize);
+
+    let lengths = section_lengths(dim, &layout, &meta, header.count)
+        .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
+    for (kind, expected, _) in lengths {
+        let found = container.section(kind)?.len() as u64;
+        if found != expected {
+            return Err(OpenError::corrupt(
+                kind.name(),
+                format!("expected {expected} bytes, found {found}"),
+            ));
+        }
+    }
+
+    let mean = container.shared::<f32>(SectionKind::Mean)?;
+    let rotation_scales = container.shared::<f32>(SectionKind::RotationScales)?;
+    let centroid_factors = container.shared::<f32>(SectionKind::CentroidFactors)?;
+    finite("mean", &mean)?;
+    finite("rotation-scales", &rotation_scales)?;
+    finite("centroid-factors", &centroid_factors)?;
+    let list_table = container.shared::<ListEntry>(SectionKind::ListTable)?;
+    let mut expected = ListEntry { vector: 0, block: 0 };
+    for (i, pair) in list_table.windows(2).enumerate() {
+        let bad = |message: &str| OpenError::corrupt("list-table", format!("list {i}: {message}"));
+        if pair[0] != expected {
+            return Err(bad("does not start where the list before it ends"));
+        }
+        let vectors = pair[1]
+            .vector
+            .checked_sub(pair[0].vector)
+            .ok_or_else(|| bad("ends before it starts"))?;
+        expected.vector = pair[1].vector;
+        expected.block += vectors.div_ceil(BLOCK as u64);
+        if pair[1].vector > header.count {
+            return Err(bad("ends beyond the last vector"));
+        }
+    }
+    let end = ListEntry { vector: header.count, block: meta.blocks };
+    if list_table.last() != Some(&end) || expected != end {
+        return Err(OpenError::corrupt("list-table", "lists do not add up to all vectors"));
+    }
+
+    let model = Model {
+        metric,
+        dim,
+        dims,
+        plan,
+        scan_bits,
+        constants,
+        lists: meta.lists == 1,
+        correction: meta.correction,
+        shift_step: meta.shift_step,
+        noise: meta.noise,
+    };
+    let additive = AdditiveCode { low: meta.additive_low, step: meta.additive_step };
+    Ok(Parts {
+        format: CodeFormat { layout, additive },
+        model,
+        spec,
+        count,
+        nlist: meta.nlist as usize,
+        keep,
+        id_bytes: meta.id_bytes as usize,
+        mean,
+        rotation: container.shared(SectionKind::Rotation)?,
+        rotation_scales,
+        centroids: container.shared(SectionKind::Centroids)?,
+        centroids_packed: container.shared(SectionKind::CentroidsPacked)?,
+        centroid_factors,
+        list_table,
+        scan: container.shared(SectionKind::Scan)?,
+        rest: container.shared(SectionKind::Rest)?,
+        ids: container.shared(SectionKind::Ids)?,
+        kept: container.shared(SectionKind::Kept)?,
+        container,
+    })
+}
+
+impl Parts {
+    /// The id at a position.
+    #[inline]
+    pub(crate) fn id(&self, position: usize) -> u64 {
+        if self.id_bytes == 4 {
+            let at = 4 * position;
+            u64::from(u32::from_le_bytes(self.ids[at..at + 4].try_into().unwrap_or_default()))
+        } else {
+            let at = 8 * position;
+            u64::from_le_bytes(self.ids[at..at + 8].try_into().unwrap_or_default())
+        }
+    }
+
+    /// A vector of `dim` values, centred and rotated.
+    pub(crate) fn rotate(&self, vector: &[f32]) -> Vec<f32> {
+        let mut rows = RowsI16::new();
+        rows.quantize_centred(vector, &self.mean);
+        let panels = self.rotation_panels();
+        let mut product = vec![0; panels.padded_rows()];
+        gemm_i16(rows.values(), panels, &mut product);
+        let mut out = vec![0.0; self.model.dims];
+        rescale(&product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, &mut out);
+        out
+    }
+
+    /// The rotation in the layout of the kernels.
+    pub(crate) fn rotation_panels(&self) -> Panels<'_> {
+        Panels::new(self.model.dims, self.model.dim, &self.rotation)
+    }
+
+    /// The centroids in the layout of the kernels.
+    pub(crate) fn centroid_panels(&self) -> Panels<'_> {
+        Panels::new(self.nlist, self.model.dims, &self.centroids_packed)
+    }
+
+    /// The rotated centroid of a list, if vectors are relative to centroids.
+    pub(crate) fn centroid(&self, list: usize) -> Option<&[f32]> {
+        let dims = self.model.dims;
+        self.model.lists.then(|| &self.centroids[list * dims..(list + 1) * dims])
+    }
+
+    /// Bytes of codes, factors and ids for each vector, padding of blocks included.
+    pub(crate) fn bytes_per_vector(&self) -> f64 {
+        let bytes = self.scan.len() + self.rest.len() + self.ids.len();
+        bytes as f64 / self.count.max(1) as f64
+    }
+}

@@ -1,0 +1,377 @@
+//! From vectors to records: rotation, adjustment and packing, 32 vectors at a time.
+
+use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16};
+
+use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
+use super::layout::{Layout, fields};
+use super::scale::ScaleFormat;
+use super::{CodeFormat, Saq, SegmentConstants};
+use crate::metric::Metric;
+use crate::train::RowsI16;
+
+/// How the additive factor of a vector is stored: linearly in 16 bits between the extremes of the
+/// set, or as `f32` where that would be too coarse.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct AdditiveCode {
+    /// The value of code 0.
+    pub(crate) low: f32,
+    /// The difference between neighbouring codes.
+    pub(crate) step: f32,
+}
+
+impl AdditiveCode {
+    /// The code for values from `low` to `high`.
+    pub(crate) fn spanning(low: f32, high: f32) -> AdditiveCode {
+        AdditiveCode { low, step: ((high - low) / 65_535.0).max(f32::MIN_POSITIVE) }
+    }
+
+    #[inline(always)]
+    fn encode(self, value: f32) -> u16 {
+        // A float cast saturates, so a value beyond the extremes becomes the nearest extreme.
+        ((value - self.low) / self.step + 0.5) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) fn decode(self, code: u16) -> f32 {
+        self.low + self.step * f32::from(code)
+    }
+}
+
+/// What a vector is encoded relative to.
+pub(crate) struct Lists<'a> {
+    /// The list of each row.
+    pub(crate) of_row: &'a [u32],
+    /// Rotated, centred centroids: `nlist x dims`.
+    pub(crate) centroids: &'a [f32],
+}
+
+/// Buffers for encoding, one set a thread.
+#[derive(Default)]
+pub(crate) struct EncodeScratch {
+    rows: RowsI16,
+    packed: Vec<i16>,
+    product: Vec<i32>,
+    /// Residuals: dims x 32.
+    o: Vec<Lanes>,
+    /// Centroids of the lanes: dims x 32.
+    c: Vec<Lanes>,
+    /// Codes as half-integers: dims x 32.
+    u: Vec<Lanes>,
+    /// The bytes of 32 records, byte by byte.
+    bytes: Vec<[u8; BLOCK]>,
+}
+
+impl Saq {
+    /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
+    ///
+    /// `lists` gives each row's list; without it rows are relative to the mean. Records are
+    /// `format.layout.record_bytes()` long.
+    pub(crate) fn encode_rows(
+        &self,
+        format: &CodeFormat,
+        rows: &[f32],
+        lists: Option<&Lists<'_>>,
+        scratch: &mut EncodeScratch,
+        records: &mut [u8],
+    ) {
+        let stride = format.layout.record_bytes();
+        for (chunk, rows) in rows.chunks(BLOCK * self.model.dim).enumerate() {
+            let first = chunk * BLOCK;
+            let count = rows.len() / self.model.dim;
+            scratch.rows.quantize_centred(rows, &self.mean);
+            self.rotate_lanes(scratch);
+            let lists = lists.map(|l| Lists {
+                of_row: &l.of_row[first..first + count],
+                centroids: l.centroids,
+            });
+            let mut additive = [0.0; BLOCK];
+            self.model.additive_base(&self.mean, rows, &scratch.rows, &mut additive);
+            nonius_simd::level().vectorize(EncodeBlock {
+                saq: self,
+                format,
+                lists: lists.as_ref(),
+                scratch,
+                count,
+                additive,
+                records: &mut records[first * stride..(first + count) * stride],
+            });
+        }
+    }
+
+    /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
+    /// `scratch.o` holds the rotated rows, a lane each.
+    fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
+        let count = scratch.rows.rows();
+        let depth = scratch.rows.depth();
+        pack_rows(&mut scratch.packed, depth, scratch.rows.values());
+        scratch.product.resize(self.model.dims * BLOCK, 0);
+        let panels = Panels::new(BLOCK, depth, &scratch.packed);
+        gemm_i16(&self.rotation.rows, panels, &mut scratch.product);
+        let mut inverse = [0.0; BLOCK];
+        inverse[..count].copy_from_slice(scratch.rows.inverse());
+        scratch.o.resize(self.model.dims, [0.0; BLOCK]);
+        nonius_simd::level().vectorize(Scale {
+            product: &scratch.product,
+            rows: &self.rotation.inverse,
+            lanes: inverse,
+            out: &mut scratch.o,
+        });
+    }
+}
+
+/// Packs up to 32 rows into two panels of 16, as [`Panels`] wants them.
+fn pack_rows(packed: &mut Vec<i16>, depth: usize, values: &[i16]) {
+    packed.clear();
+    packed.resize(BLOCK * depth, 0);
+    for (lane, row) in values.chunks_exact(depth).enumerate() {
+        let panel = &mut packed[(lane / 16) * 16 * depth..][..16 * depth];
+        for (pair, column) in row.as_chunks::<2>().0.iter().zip(panel.as_chunks_mut::<32>().0) {
+            column[(lane % 16) * 2] = pair[0];
+            column[(lane % 16) * 2 + 1] = pair[1];
+        }
+    }
+}
+
+struct Scale<'a> {
+    product: &'a [i32],
+    rows: &'a [f32],
+    lanes: Lanes,
+    out: &'a mut [Lanes],
+}
+
+impl Vectorize for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let products = self.product.as_chunks::<BLOCK>().0;
+        for ((out, product), &row) in self.out.iter_mut().zip(products).zip(self.rows) {
+            for j in 0..BLOCK {
+                out[j] = product[j] as f32 * (row * self.lanes[j]);
+            }
+        }
+    }
+}
+
+struct EncodeBlock<'a> {
+    saq: &'a Saq,
+    format: &'a CodeFormat,
+    lists: Option<&'a Lists<'a>>,
+    scratch: &'a mut EncodeScratch,
+    count: usize,
+    /// The additive factors without the part of the code.
+    additive: Lanes,
+    records: &'a mut [u8],
+}
+
+impl Vectorize for EncodeBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let EncodeBlock { saq, format, lists, scratch, count, mut additive, records } = self;
+        let (layout, model) = (&format.layout, &saq.model);
+        let EncodeScratch { o, c, u, bytes, .. } = scratch;
+        if let Some(lists) = lists {
+            c.resize(layout.dims, [0.0; BLOCK]);
+            for (lane, &list) in lists.of_row.iter().enumerate() {
+                let centroid = &lists.centroids[list as usize * layout.dims..][..layout.dims];
+                for (c, &value) in c.iter_mut().zip(centroid) {
+                    c[lane] = value;
+                }
+            }
+            for (o, c) in o.iter_mut().zip(c.iter()) {
+                for j in 0..BLOCK {
+                    o[j] -= c[j];
+                }
+            }
+        }
+        u.resize(layout.dims, [0.0; BLOCK]);
+        bytes.resize(layout.record_bytes(), [0; BLOCK]);
+        // <centroid, code - o>, with all bits and with those of the first stage.
+        let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
+            let range = segment.start..segment.start + segment.dims;
+            let o = &o[range.clone()];
+            let u = &mut u[range.clone()];
+            let mut scale = [0.0f32; BLOCK];
+            let scale_code = if segment.bits == 0 {
+                u.fill([0.0; BLOCK]);
+                tail_norm(o, constants.unit)
+            } else {
+                let format = ScaleFormat::of_bits(segment.bits);
+                let mut code =
+                    SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+                encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
+                scale = code.scale;
+                code.scale_code
+            };
+            let place = layout.group_bytes() + segment.scale;
+            for j in 0..BLOCK {
+                bytes[place][j] = scale_code[j] as u8;
+            }
+            if segment.scale_bytes == 2 {
+                for j in 0..BLOCK {
+                    bytes[place + 1][j] = (scale_code[j] >> 8) as u8;
+                }
+            }
+            if lists.is_some() {
+                shares(o, u, &c[range], &scale, constants, segment.scan_bits, segment.bits, &mut full, &mut first);
+            }
+            pack_segment(layout, segment, u, bytes);
+        }
+        let alpha = model.alpha();
+        let place = layout.group_bytes();
+        for j in 0..BLOCK {
+            additive[j] += alpha * full[j];
+            if layout.additive_bytes == 2 {
+                let [low, high] = format.additive.encode(additive[j]).to_le_bytes();
+                bytes[place][j] = low;
+                bytes[place + 1][j] = high;
+            } else {
+                for (k, byte) in additive[j].to_le_bytes().into_iter().enumerate() {
+                    bytes[place + k][j] = byte;
+                }
+            }
+        }
+        if layout.shift_bytes == 1 {
+            let place = place + layout.additive_bytes;
+            for j in 0..BLOCK {
+                bytes[place][j] = model.encode_shift(alpha * (first[j] - full[j]));
+            }
+        }
+        let stride = layout.record_bytes();
+        for (j, record) in records.chunks_exact_mut(stride).take(count).enumerate() {
+            for (byte, lanes) in record.iter_mut().zip(bytes.iter()) {
+                *byte = lanes[j];
+            }
+        }
+    }
+}
+
+/// The stored norm of a dropped segment.
+#[inline(always)]
+fn tail_norm(o: &[Lanes], unit: f32) -> [u32; BLOCK] {
+    let mut norm_sq = [0.0f32; BLOCK];
+    for o in o {
+        for j in 0..BLOCK {
+            norm_sq[j] += o[j] * o[j];
+        }
+    }
+    let mut codes = [0; BLOCK];
+    for j in 0..BLOCK {
+        let format = ScaleFormat::of_bits(0);
+        let norm = norm_sq[j].sqrt() / unit;
+        codes[j] = if norm < format.decode(1) * 0.5 { 0 } else { format.encode(norm) };
+    }
+    codes
+}
+
+/// Adds the segment's share of `<centroid, code - o>`.
+#[inline(always)]
+fn shares(
+    o: &[Lanes],
+    u: &[Lanes],
+    c: &[Lanes],
+    scale: &Lanes,
+    constants: &SegmentConstants,
+    scan_bits: u32,
+    bits: u32,
+    full: &mut Lanes,
+    first: &mut Lanes,
+) {
+    let mut of_o = [0.0f32; BLOCK];
+    let mut of_u = [0.0f32; BLOCK];
+    let mut of_level = [0.0f32; BLOCK];
+    let [inner, outer] = constants.levels;
+    // With one bit or less there is no outer level: the boundary lies out of reach.
+    let boundary = if scan_bits == 2 { (1u32 << (bits - 2)) as f32 } else { f32::INFINITY };
+    for ((o, u), c) in o.iter().zip(u).zip(c) {
+        for j in 0..BLOCK {
+            let level = if u[j].abs() < boundary { inner } else { outer };
+            of_o[j] += c[j] * o[j];
+            of_u[j] += c[j] * u[j];
+            of_level[j] += c[j] * level.copysign(u[j]);
+        }
+    }
+    let scanned = if scan_bits > 0 { 1.0 } else { 0.0 };
+    for j in 0..BLOCK {
+        full[j] += scale[j] * of_u[j] - of_o[j];
+        first[j] += scanned * scale[j] * of_level[j] - of_o[j];
+    }
+}
+
+/// Packs the code of a segment, 32 records side by side.
+#[inline(always)]
+fn pack_segment(
+    layout: &Layout,
+    segment: &super::layout::SegmentLayout,
+    u: &[Lanes],
+    bytes: &mut [[u8; BLOCK]],
+) {
+    if segment.bits == 0 {
+        return;
+    }
+    let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
+    let rest_bits = segment.rest_bits();
+    let code = |u: f32| -> u32 { (u + half) as i32 as u32 };
+    if segment.scan_bits > 0 {
+        let width = segment.scan_bits;
+        let per_byte = 8 / width as usize;
+        let out = &mut bytes[segment.group / 2..][..segment.groups / 2];
+        for (out, u) in out.iter_mut().zip(u.chunks_exact(per_byte)) {
+            let mut packed = [0u32; BLOCK];
+            for (i, u) in u.iter().enumerate() {
+                for j in 0..BLOCK {
+                    packed[j] |= (code(u[j]) >> rest_bits) << (i as u32 * width);
+                }
+            }
+            for j in 0..BLOCK {
+                out[j] = packed[j] as u8;
+            }
+        }
+    }
+    let mut at = layout.rest_start() + segment.rest;
+    for (width, shift) in fields(rest_bits) {
+        let count = nonius_simd::field_bytes(width, segment.dims);
+        let mask = (1u32 << width) - 1;
+        // Fields of four and two bits are apart by the number of bytes; single bits are adjacent.
+        let (near, far) = if width == 1 { (8, 1) } else { (1, count) };
+        for (k, out) in bytes[at..at + count].iter_mut().enumerate() {
+            let mut packed = [0u32; BLOCK];
+            for part in 0..8 / width as usize {
+                let u = &u[k * near + part * far];
+                for j in 0..BLOCK {
+                    packed[j] |= (code(u[j]) >> shift & mask) << (part as u32 * width);
+                }
+            }
+            for j in 0..BLOCK {
+                out[j] = packed[j] as u8;
+            }
+        }
+        at += count;
+    }
+}
+
+/// What encoding a block computed, for training.
+pub(crate) struct TrainingBlock<'a> {
+    /// Rotated residuals: dims x 32.
+    pub(crate) o: &'a [Lanes],
+    /// Codes as half-integers: dims x 32.
+    pub(crate) u: &'a [Lanes],
+}
+
+impl EncodeScratch {
+    /// The residuals and codes of the block that was encoded last.
+    pub(crate) fn last_block(&self) -> TrainingBlock<'_> {
+        TrainingBlock { o: &self.o, u: &self.u }
+    }
+}
+
+/// The effort that stands for an [`Encoding`](crate::Encoding).
+pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
+    match encoding {
+        crate::index::Encoding::Full => Effort { steps: 5, sweeps: 1 },
+        crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
+    }
+}

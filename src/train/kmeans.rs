@@ -1,0 +1,555 @@
+//! k-means by Lloyd's iterations.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use nonius_simd::{Vectorize, dot_f32, level};
+use rayon::prelude::*;
+
+use super::assign::Assigner;
+use super::repair::{Buckets, repair};
+use crate::error::{BuildError, ConfigError, VectorError};
+use crate::matrix::{Matrix, MatrixView};
+use crate::progress::{Progress, ProgressFn, Stage};
+use crate::random::Random;
+
+/// The random streams of a fit.
+const STREAM_SAMPLE: u64 = 0x6b_6d_65_61_6e_73_01;
+const STREAM_SEED: u64 = 0x6b_6d_65_61_6e_73_02;
+
+/// Points per centroid that the first centroids are drawn from.
+const SEED_POINTS: usize = 32;
+
+/// The share of all first centroids that one round of drawing adds at most.
+const SEED_ROUNDS: usize = 8;
+
+/// Rows assigned between two reports of progress.
+const REPORT: usize = 1 << 16;
+
+/// Assignments after the last iteration that may be spent on filling empty clusters. One is the
+/// rule; more are needed only where a centroid placed anew takes all points of another.
+const MAX_REPAIRS: usize = 64;
+
+/// How to cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KMeans {
+    /// The number of centroids, from 1 to the number of rows.
+    pub nlist: usize,
+    /// The most iterations; 0 leaves the first centroids as they were drawn.
+    pub iterations: usize,
+    /// The seed of the sample and of the first centroids.
+    pub seed: u64,
+    /// If there are more rows than this times `nlist`, a random sample of that size is clustered.
+    /// At least 1.
+    pub max_points_per_centroid: usize,
+    /// Stop after an iteration that lowers the inertia by less than this share of it. 0 stops
+    /// only when nothing moves.
+    pub tolerance: f64,
+}
+
+impl Default for KMeans {
+    fn default() -> KMeans {
+        KMeans { nlist: 1, iterations: 10, seed: 42, max_points_per_centroid: 256, tolerance: 1e-3 }
+    }
+}
+
+/// What a fit has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KMeansModel {
+    /// The centroids, `nlist x dim`.
+    pub centroids: Matrix,
+    /// How many of the clustered points are nearest to each centroid: `nlist` numbers that sum
+    /// to [`points`](KMeansModel::points). See [`KMeans::fit`] for when one may be 0.
+    pub sizes: Vec<usize>,
+    /// The sum of squared distances of the points to their centroids: at the first centroids,
+    /// after each iteration, and after each repair at the end. It falls, up to rounding.
+    pub inertia: Vec<f64>,
+    /// How many points were clustered.
+    pub points: usize,
+}
+
+impl KMeans {
+    /// The default configuration for `nlist` centroids.
+    pub fn new(nlist: usize) -> KMeans {
+        KMeans { nlist, ..KMeans::default() }
+    }
+
+    /// The number of rows that a fit looks at: there is no gain in a larger sample.
+    pub fn sample_size(&self) -> usize {
+        self.nlist.saturating_mul(self.max_points_per_centroid)
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.nlist == 0 || self.nlist > 1 << 31 {
+            let message = format!("expected 1 to 2^31 lists, found {}", self.nlist);
+            return Err(ConfigError::new("nlist", message));
+        }
+        if self.max_points_per_centroid == 0 {
+            return Err(ConfigError::new(
+                "max_points_per_centroid",
+                "expected at least 1, found 0",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.tolerance) {
+            let message = format!("expected a number from 0 to below 1, found {}", self.tolerance);
+            return Err(ConfigError::new("tolerance", message));
+        }
+        Ok(())
+    }
+
+    /// Clusters `sample` (`rows x dim`), in parallel on the current rayon pool. The same sample
+    /// and configuration give the same bits for any number of threads.
+    ///
+    /// Every centroid is the nearest one of at least one point, provided that the points have
+    /// `nlist` different values (and differ enough for a squared distance in `f32` to be more
+    /// than 0): a centroid that lost all its points is moved to the farthest point of the cluster
+    /// with the highest inertia. If there are fewer different values, each of them gets a
+    /// centroid of exactly that value, and the other centroids repeat some of these and own
+    /// nothing: ties go to the smallest number, so their sizes are 0.
+    ///
+    /// # Errors
+    /// [`BuildError::Config`] as [`validate`](KMeans::validate); [`BuildError::Empty`] if there
+    /// is no row, [`BuildError::TooFewVectors`] if there are fewer than `nlist`; a
+    /// [`VectorError::TooLarge`] for a row whose squared norm is beyond `f32`.
+    pub fn fit(&self, sample: MatrixView<'_>) -> Result<KMeansModel, BuildError> {
+        self.fit_with(sample, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// [`fit`](KMeans::fit) that reports its progress as [`Stage::Cluster`]; the unit is
+    /// iterations, each reported several times if it is long.
+    ///
+    /// # Errors
+    /// As [`fit`](KMeans::fit), and [`BuildError::Cancelled`] if `progress` asks to stop.
+    pub fn fit_with(
+        &self,
+        sample: MatrixView<'_>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<KMeansModel, BuildError> {
+        self.validate()?;
+        let dim = sample.dim();
+        if sample.rows() == 0 {
+            return Err(BuildError::Empty);
+        }
+        if sample.rows() < self.nlist {
+            return Err(BuildError::TooFewVectors { nlist: self.nlist, rows: sample.rows() });
+        }
+        check_norms(sample)?;
+        // Points are numbered in u32.
+        let most = self.sample_size().min(u32::MAX as usize);
+        let rows = take(sample, most, Random::new(self.seed, STREAM_SAMPLE));
+        let rows: &[f32] = &rows;
+        let points = rows.len() / dim;
+
+        let mut report = |done: usize| {
+            let (done, total) = (done as u64, self.iterations as u64);
+            let report = Progress { stage: Stage::Cluster, done, total };
+            if progress(report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
+        };
+        report(0)?;
+        let seeds = take(
+            MatrixView::new(dim, rows)?,
+            self.nlist.saturating_mul(SEED_POINTS),
+            Random::new(self.seed, STREAM_SEED),
+        );
+        let mut random = Random::new(self.seed, STREAM_SEED + 1);
+        let mut centroids =
+            draw_centroids(dim, &seeds, self.nlist, &mut random, &mut || report(0))?;
+        drop(seeds);
+
+        let mut nearest = vec![0u32; points];
+        let mut l2_sq = vec![0.0f32; points];
+        let mut inertia = Vec::new();
+        let mut iteration = 0;
+        let mut repairs = 0;
+        loop {
+            let assigner = Assigner::new(centroids);
+            let parts = nearest.chunks_mut(REPORT).zip(l2_sq.chunks_mut(REPORT));
+            for (rows, (nearest, l2_sq)) in rows.chunks(REPORT * dim).zip(parts) {
+                assigner.assign_into(rows, nearest, l2_sq);
+                report(iteration)?;
+            }
+            centroids = assigner.into_centroids();
+            let moved = repair(rows, &mut centroids, &mut nearest, &mut l2_sq);
+            inertia.push(sum(&l2_sq));
+            if iteration < self.iterations && !self.is_settled(&inertia, moved) {
+                move_to_means(rows, &mut centroids, &nearest);
+                iteration += 1;
+                continue;
+            }
+            // The sizes must be those of the centroids as they are: look again after a repair.
+            if moved == 0 || repairs == MAX_REPAIRS {
+                break;
+            }
+            repairs += 1;
+        }
+        report(self.iterations)?;
+        let sizes = Buckets::new(self.nlist, &nearest).sizes();
+        Ok(KMeansModel { centroids, sizes, inertia, points })
+    }
+
+    /// True if the last iteration gained too little to go on.
+    fn is_settled(&self, inertia: &[f64], moved: usize) -> bool {
+        let [.., before, after] = *inertia else { return inertia.last() == Some(&0.0) };
+        moved == 0 && before - after <= self.tolerance * before
+    }
+}
+
+/// Refuses rows whose squared norms overflow.
+fn check_norms(sample: MatrixView<'_>) -> Result<(), VectorError> {
+    let dim = sample.dim();
+    // The first such row, not the one that some thread finds first.
+    let row = sample.data().par_chunks(dim).position_first(|row| !dot_f32(row, row).is_finite());
+    row.map_or(Ok(()), |row| Err(VectorError::TooLarge { row }))
+}
+
+/// All rows, or `count` random ones if there are more, in their order.
+fn take(sample: MatrixView<'_>, count: usize, mut random: Random) -> Cow<'_, [f32]> {
+    if sample.rows() <= count {
+        return Cow::Borrowed(sample.data());
+    }
+    let mut rows = Vec::with_capacity(count * sample.dim());
+    for i in random.sample_sorted(sample.rows(), count) {
+        rows.extend_from_slice(sample.row(i));
+    }
+    Cow::Owned(rows)
+}
+
+/// Draws the first centroids among `rows`.
+///
+/// The first one is drawn evenly, the others in rounds: in a round each row's chance is its
+/// squared distance to the nearest of the centroids drawn before (k-means++ draws one a round,
+/// which needs as many passes over the rows as there are centroids). A round doubles their
+/// number until it reaches an eighth of all.
+fn draw_centroids(
+    dim: usize,
+    rows: &[f32],
+    nlist: usize,
+    random: &mut Random,
+    between: &mut dyn FnMut() -> Result<(), BuildError>,
+) -> Result<Matrix, BuildError> {
+    let count = rows.len() / dim;
+    let mut centroids = Vec::with_capacity(nlist * dim);
+    let mut taken = vec![false; count];
+    let mut weights = vec![f32::INFINITY; count];
+    let (mut nearest, mut l2_sq) = (vec![0; count], vec![0.0; count]);
+    let mut drawn = vec![random.below(count as u64) as usize];
+    let mut total = 0;
+    loop {
+        let mut batch = Vec::with_capacity(drawn.len() * dim);
+        for &i in &drawn {
+            taken[i] = true;
+            batch.extend_from_slice(&rows[i * dim..(i + 1) * dim]);
+        }
+        total += drawn.len();
+        centroids.extend_from_slice(&batch);
+        if total == nlist {
+            return Ok(Matrix::new(dim, centroids)?);
+        }
+        between()?;
+        Assigner::new(Matrix::new(dim, batch)?).assign_into(rows, &mut nearest, &mut l2_sq);
+        for (weight, &distance) in weights.iter_mut().zip(&l2_sq) {
+            *weight = weight.min(distance);
+        }
+        let wanted = total.min(nlist.div_ceil(SEED_ROUNDS)).min(nlist - total);
+        drawn = draw(&weights, &mut taken, wanted, random);
+        if drawn.is_empty() {
+            // Every value has its centroid: the rest can only repeat some.
+            let mut free: Vec<usize> = (0..count).filter(|&i| !taken[i]).collect();
+            random.shuffle(&mut free);
+            free.truncate(nlist - total);
+            drawn = free;
+        }
+    }
+}
+
+/// Draws at most `wanted` different rows with chances in proportion to `weights`; fewer if the
+/// same rows come up again and again, none only if all weights are 0.
+fn draw(weights: &[f32], taken: &mut [bool], wanted: usize, random: &mut Random) -> Vec<usize> {
+    let mut ends = Vec::with_capacity(weights.len());
+    let mut end = 0.0f64;
+    for (&weight, &taken) in weights.iter().zip(taken.iter()) {
+        // A row that was drawn has distance 0, up to rounding of the distances.
+        end += if taken { 0.0 } else { f64::from(weight) };
+        ends.push(end);
+    }
+    let mut drawn = Vec::with_capacity(wanted);
+    if end <= 0.0 || !end.is_finite() {
+        return drawn;
+    }
+    for _ in 0..4 * wanted + 16 {
+        if drawn.len() == wanted {
+            break;
+        }
+        let at = random.unit() * end;
+        // The first row whose end lies above: never one of weight 0.
+        let i = ends.partition_point(|&end| end <= at).min(ends.len() - 1);
+        if !taken[i] && weights[i] > 0.0 {
+            taken[i] = true;
+            drawn.push(i);
+        }
+    }
+    drawn
+}
+
+/// Moves every centroid that owns points to their mean. Each sum runs over its points in order.
+fn move_to_means(rows: &[f32], centroids: &mut Matrix, nearest: &[u32]) {
+    let dim = centroids.dim();
+    let buckets = Buckets::new(centroids.rows(), nearest);
+    centroids.data_mut().par_chunks_mut(dim).enumerate().for_each_init(
+        || vec![0.0f64; dim],
+        |sums, (number, centroid)| {
+            let members = buckets.members(number);
+            if members.is_empty() {
+                return;
+            }
+            sums.fill(0.0);
+            level().vectorize(AddMembers { rows, members, sums });
+            for (x, sum) in centroid.iter_mut().zip(&*sums) {
+                *x = (sum / members.len() as f64) as f32;
+            }
+        },
+    );
+}
+
+struct AddMembers<'a> {
+    rows: &'a [f32],
+    members: &'a [u32],
+    sums: &'a mut [f64],
+}
+
+impl Vectorize for AddMembers<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let dim = self.sums.len();
+        for &member in self.members {
+            let row = &self.rows[member as usize * dim..][..dim];
+            for (sum, &x) in self.sums.iter_mut().zip(row) {
+                *sum += f64::from(x);
+            }
+        }
+    }
+}
+
+/// The sum of distances, in order.
+fn sum(l2_sq: &[f32]) -> f64 {
+    l2_sq.iter().map(|&distance| f64::from(distance)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonius_simd::{Level, available, with_level};
+
+    /// `rows` points around `heaps` centres at distances of about 10.
+    fn heaps(rows: usize, dim: usize, heaps: usize, seed: u64) -> Matrix {
+        let mut random = Random::new(seed, 0);
+        let centres: Vec<f64> = (0..heaps * dim).map(|_| random.normal() * 10.0).collect();
+        let mut data = Vec::with_capacity(rows * dim);
+        for _ in 0..rows {
+            let heap = random.below(heaps as u64) as usize;
+            for j in 0..dim {
+                data.push((centres[heap * dim + j] + random.normal()) as f32);
+            }
+        }
+        Matrix::new(dim, data).unwrap()
+    }
+
+    fn distinct(matrix: &Matrix) -> usize {
+        let mut rows: Vec<Vec<u32>> = (0..matrix.rows())
+            .map(|i| matrix.row(i).iter().map(|x| (x + 0.0).to_bits()).collect())
+            .collect();
+        rows.sort();
+        rows.dedup();
+        rows.len()
+    }
+
+    /// Checks what every model must satisfy on the sample that it was fitted to.
+    fn check(config: &KMeans, sample: &Matrix, what: &str) -> KMeansModel {
+        let model = config.fit(sample.view()).unwrap();
+        assert_eq!(model.centroids.rows(), config.nlist, "{what}");
+        assert!(model.centroids.data().iter().all(|x| x.is_finite()), "{what}");
+        assert_eq!(model.points, sample.rows().min(config.sample_size()), "{what}");
+        assert_eq!(model.sizes.iter().sum::<usize>(), model.points, "{what}");
+        assert!(model.inertia.len() > 0, "{what}");
+        for pair in model.inertia.windows(2) {
+            assert!(pair[1] <= pair[0] * (1.0 + 1e-6), "{what}: inertia rose: {:?}", model.inertia);
+        }
+        if model.points == sample.rows() {
+            // The sizes and the last inertia are those of a fresh assignment.
+            let (nearest, l2_sq) = Assigner::new(model.centroids.clone()).assign(sample.view());
+            assert_eq!(Buckets::new(config.nlist, &nearest).sizes(), model.sizes, "{what}");
+            assert_eq!(sum(&l2_sq), *model.inertia.last().unwrap(), "{what}");
+            let used = model.sizes.iter().filter(|&&size| size > 0).count();
+            let distinct = distinct(sample);
+            assert_eq!(used, distinct.min(config.nlist), "{what}: {distinct} different rows");
+            if distinct <= config.nlist {
+                assert!(l2_sq.iter().all(|&d| d == 0.0), "{what}");
+            }
+        }
+        model
+    }
+
+    #[test]
+    fn heaps_are_found() {
+        let sample = heaps(3000, 8, 20, 1);
+        let model = check(&KMeans::new(20), &sample, "20 heaps");
+        // Within a heap the expected squared distance is the dimension.
+        let mean = model.inertia.last().unwrap() / 3000.0;
+        assert!(mean < 1.1 * 8.0, "{mean}");
+        assert!(model.inertia[0] > *model.inertia.last().unwrap());
+    }
+
+    #[test]
+    fn every_shape_uses_every_centroid() {
+        for (rows, dim, nlist) in [
+            (1, 1, 1),
+            (1, 5, 1),
+            (10, 1, 10),
+            (100, 1, 7),
+            (200, 3, 50),
+            (500, 3, 499),
+            (500, 3, 500),
+            (1000, 16, 300),
+            (700, 2, 33),
+        ] {
+            let config = KMeans { nlist, iterations: 5, ..KMeans::default() };
+            check(&config, &heaps(rows, dim, 4, 2), &format!("{rows} x {dim} to {nlist}"));
+        }
+    }
+
+    #[test]
+    fn one_centroid_is_the_mean() {
+        let sample = Matrix::new(2, vec![1.0, 0.0, 3.0, 4.0, 5.0, 2.0]).unwrap();
+        let model = check(&KMeans::new(1), &sample, "one list");
+        assert_eq!(model.centroids.data(), [3.0, 2.0]);
+        assert_eq!(*model.inertia.last().unwrap(), 16.0);
+    }
+
+    #[test]
+    fn duplicates_and_equal_rows_come_to_an_end() {
+        let equal = Matrix::new(3, vec![1.5; 300]).unwrap();
+        for nlist in [1, 2, 40, 100] {
+            let model = check(&KMeans::new(nlist), &equal, "equal rows");
+            assert_eq!(model.sizes[0], 100);
+            assert!(model.centroids.data().iter().all(|&x| x == 1.5));
+        }
+        // 1,000 rows of 30 values, one of which is nearly all; lists below, at and above 30.
+        let values = heaps(30, 4, 30, 3);
+        let mut random = Random::new(4, 0);
+        let mut data = Vec::new();
+        for i in 0..1000 {
+            let value = if i < 30 { i } else { random.below(900).saturating_sub(870) as usize };
+            data.extend_from_slice(values.row(value));
+        }
+        let sample = Matrix::new(4, data).unwrap();
+        for nlist in [2, 15, 29, 30, 31, 64, 500] {
+            for iterations in [0, 1, 10] {
+                let config = KMeans { nlist, iterations, ..KMeans::default() };
+                check(&config, &sample, &format!("30 values, {nlist} lists, {iterations}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tight_heap_far_away_is_split_to_the_last_point() {
+        // 64 points within 1e-3 of each other and one at a distance of 1000: the integers alone
+        // could not tell the 64 apart.
+        let mut sample = heaps(65, 6, 1, 5);
+        for (i, x) in sample.data_mut().iter_mut().enumerate() {
+            *x = if i < 6 { 1000.0 } else { *x * 1e-4 };
+        }
+        for nlist in [2, 33, 64, 65] {
+            check(&KMeans::new(nlist), &sample, &format!("{nlist} lists"));
+        }
+    }
+
+    #[test]
+    fn a_large_sample_is_thinned() {
+        let sample = heaps(4000, 5, 10, 6);
+        let config = KMeans { nlist: 10, max_points_per_centroid: 39, ..KMeans::default() };
+        assert_eq!(check(&config, &sample, "thinned").points, 390);
+        // The seed decides which.
+        let other = KMeans { seed: 7, ..config.clone() };
+        assert_eq!(config.fit(sample.view()).unwrap(), config.fit(sample.view()).unwrap());
+        assert_ne!(config.fit(sample.view()).unwrap(), other.fit(sample.view()).unwrap());
+    }
+
+    #[test]
+    fn the_tolerance_stops_early() {
+        let sample = heaps(2000, 6, 30, 8);
+        let exact = KMeans { nlist: 30, iterations: 200, tolerance: 0.0, ..KMeans::default() };
+        let loose = KMeans { tolerance: 0.05, ..exact.clone() };
+        let exact = check(&exact, &sample, "to the end");
+        let loose = check(&loose, &sample, "loose");
+        assert!(exact.inertia.len() < 201, "never settled");
+        assert!(loose.inertia.len() < exact.inertia.len());
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error() {
+        let sample = heaps(10, 2, 1, 9);
+        let fails = |config: KMeans| config.fit(sample.view()).unwrap_err();
+        assert!(matches!(
+            fails(KMeans::new(11)),
+            BuildError::TooFewVectors { nlist: 11, rows: 10 }
+        ));
+        for config in [
+            KMeans::new(0),
+            KMeans { max_points_per_centroid: 0, ..KMeans::new(2) },
+            KMeans { tolerance: f64::NAN, ..KMeans::new(2) },
+            KMeans { tolerance: -0.1, ..KMeans::new(2) },
+        ] {
+            assert!(matches!(fails(config), BuildError::Config(_)));
+        }
+        let empty = Matrix::zeros(0, 2);
+        assert!(matches!(KMeans::new(1).fit(empty.view()), Err(BuildError::Empty)));
+        let large = Matrix::new(1, vec![1.0, 2.0, 3e30]).unwrap();
+        let error = KMeans::new(2).fit(large.view()).unwrap_err();
+        assert!(error.to_string().contains("row 2"), "{error}");
+    }
+
+    #[test]
+    fn progress_reaches_the_end_or_cancels() {
+        let sample = heaps(500, 3, 5, 10);
+        let mut seen = Vec::new();
+        KMeans::new(5)
+            .fit_with(sample.view(), &mut |p| {
+                assert_eq!((p.stage, p.total), (Stage::Cluster, 10));
+                seen.push(p.done);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert!(seen.is_sorted());
+        assert_eq!((seen.first(), seen.last()), (Some(&0), Some(&10)));
+        for stop_at in 0..3 {
+            let result = KMeans::new(5).fit_with(sample.view(), &mut |p| {
+                if p.done >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert!(matches!(result, Err(BuildError::Cancelled)));
+        }
+    }
+
+    #[test]
+    fn threads_and_levels_change_nothing() {
+        let sample = heaps(3000, 19, 12, 11);
+        let config = KMeans { nlist: 100, iterations: 4, ..KMeans::default() };
+        let in_pool = |threads: usize, level: Level| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            // A level is forced for one thread; the other threads of a pool use the best one.
+            pool.install(|| with_level(level, || config.fit(sample.view()).unwrap()))
+        };
+        let truth = in_pool(1, Level::Scalar);
+        for level in available() {
+            assert_eq!(in_pool(1, level), truth, "{level}");
+        }
+        for threads in [2, 7] {
+            assert_eq!(in_pool(threads, Level::Scalar), truth, "{threads} threads");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Clusters without points get some.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use nonius_simd::l2_sq_f32;
+
+use crate::matrix::Matrix;
+
+/// Points sorted by their cluster, within a cluster in their order.
+pub(crate) struct Buckets {
+    starts: Vec<usize>,
+    points: Vec<u32>,
+}
+
+impl Buckets {
+    /// Sorts points by `nearest`, the numbers of their clusters, below `nlist`.
+    pub(crate) fn new(nlist: usize, nearest: &[u32]) -> Buckets {
+        let mut starts = vec![0usize; nlist + 1];
+        for &number in nearest {
+            starts[number as usize + 1] += 1;
+        }
+        for number in 0..nlist {
+            starts[number + 1] += starts[number];
+        }
+        let mut next = starts.clone();
+        let mut points = vec![0; nearest.len()];
+        for (point, &number) in nearest.iter().enumerate() {
+            points[next[number as usize]] = point as u32;
+            next[number as usize] += 1;
+        }
+        Buckets { starts, points }
+    }
+
+    /// The points of a cluster.
+    pub(crate) fn members(&self, number: usize) -> &[u32] {
+        &self.points[self.starts[number]..self.starts[number + 1]]
+    }
+
+    /// The number of points of every cluster.
+    pub(crate) fn sizes(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}
+
+/// A sum of squared distances, to be ordered.
+#[derive(PartialEq)]
+struct Inertia(f64);
+
+impl Eq for Inertia {}
+
+impl PartialOrd for Inertia {
+    fn partial_cmp(&self, other: &Inertia) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Inertia {
+    fn cmp(&self, other: &Inertia) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Moves every centroid without points to a point of its own, and returns how many moved.
+///
+/// `nearest` and `l2_sq` are each point's centroid and its squared distance; they are kept up to
+/// date within the clusters that are split. Until no centroid is empty, the cluster of the highest
+/// inertia (ties: the smallest number) is split: the empty centroid goes to its farthest point
+/// (ties: the first), and takes all points that are nearer to it. No inertia rises.
+///
+/// A centroid stays empty only if all points lie on their centroids. A centroid that was moved
+/// owns the point that it was moved to in every later assignment, so calling this after each
+/// assignment comes to an end.
+pub(crate) fn repair(
+    rows: &[f32],
+    centroids: &mut Matrix,
+    nearest: &mut [u32],
+    l2_sq: &mut [f32],
+) -> usize {
+    let (nlist, dim) = (centroids.rows(), centroids.dim());
+    let buckets = Buckets::new(nlist, nearest);
+    let mut empty: VecDeque<usize> =
+        (0..nlist).filter(|&number| buckets.members(number).is_empty()).collect();
+    if empty.is_empty() {
+        return 0;
+    }
+    let inertia = |members: &[u32], l2_sq: &[f32]| {
+        Inertia(members.iter().map(|&point| f64::from(l2_sq[point as usize])).sum())
+    };
+    let mut heap: BinaryHeap<(Inertia, Reverse<usize>)> = (0..nlist)
+        .map(|number| (inertia(buckets.members(number), l2_sq), Reverse(number)))
+        .filter(|entry| entry.0.0 > 0.0)
+        .collect();
+    // Members of the clusters that were split.
+    let mut changed: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    let mut moved = 0;
+    while let Some(&target) = empty.front() {
+        let Some((_, Reverse(source))) = heap.pop() else { break };
+        empty.pop_front();
+        let members = changed.remove(&source).unwrap_or_else(|| buckets.members(source).to_vec());
+        let mut farthest = members[0];
+        for &point in &members {
+            if l2_sq[point as usize] > l2_sq[farthest as usize] {
+                farthest = point;
+            }
+        }
+        let row = |point: u32| &rows[point as usize * dim..][..dim];
+        let centre = row(farthest);
+        centroids.row_mut(target).copy_from_slice(centre);
+        moved += 1;
+        let (mut kept, mut taken) = (Vec::new(), Vec::new());
+        for point in members {
+            let i = point as usize;
+            let distance = l2_sq_f32(row(point), centre);
+            if distance < l2_sq[i] {
+                (nearest[i], l2_sq[i]) = (target as u32, distance);
+                taken.push(point);
+            } else {
+                kept.push(point);
+            }
+        }
+        if kept.is_empty() {
+            // All points were equal, and away from their centroid.
+            empty.push_back(source);
+        }
+        for (number, members) in [(source, kept), (target, taken)] {
+            let inertia = inertia(&members, l2_sq);
+            if inertia.0 > 0.0 {
+                heap.push((inertia, Reverse(number)));
+            }
+            changed.insert(number, members);
+        }
+    }
+    moved
+}
