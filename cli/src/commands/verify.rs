@@ -22,8 +22,8 @@ pub(crate) struct VerifyArgs {
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let index = open_index(&args.index)?;
     let mut bars = Bars::new();
-    let mut progress = |progress| bars.report(progress);
-    let report = index.verify(Some(&mut progress)).context(args.index.display())?;
+    let mut show = |done, total| bars.show("verifying", done, total);
+    let report = index.verify_with(&mut show).context(args.index.display())?;
     bars.clear();
     let text = format!("ok: {} sections, {} bytes", report.sections, report.bytes);
     Output::new(&None).text(text)

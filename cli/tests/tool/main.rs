@@ -9,7 +9,7 @@ mod search;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nonius::{Matrix, VectorSource};
+use nonius::Matrix;
 use nonius_datasets::{Element, Synthetic, VectorWriter, read_matrix};
 use serde_json::Value;
 use tempfile::TempDir;
