@@ -21,6 +21,7 @@ pub use matrix::{MAX_DIM, Matrix, MatrixView};
 pub use metric::{Metric, UnknownMetric};
 pub use progress::{Progress, ProgressFn, Stage};
 pub use quantizer::QuantizerSpec;
+pub use quantizer::saq::{Estimate, Saq, SaqCodes, SaqConfig, Segment};
 pub use source::{BlockSource, RowReader, VectorSource};
 pub use storage::{SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};

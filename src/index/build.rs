@@ -23,7 +23,7 @@ use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
 use crate::metric::Metric;
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Lists, Saq, TrainingSet};
+use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Encoder, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -90,8 +90,8 @@ impl<'a> IndexBuilder<'a> {
         };
         let mut job = Job::prepare(source, self.config, self.ids, progress)?;
         let plan = job.assign(None)?;
-        let writer = MemoryWriter::in_memory(plan.fields, plan.layout.clone())
-            .map_err(BuildError::Write)?;
+        let writer =
+            MemoryWriter::in_memory(plan.fields, plan.layout.clone()).map_err(BuildError::Write)?;
         let (bytes, mut report) = job.encode(plan, writer)?;
         report.total_seconds = start.elapsed().as_secs_f64();
         let index = Container::from_bytes(bytes)
@@ -141,7 +141,7 @@ struct Job<'a, 'p> {
     rows: usize,
     dim: usize,
     nlist: usize,
-    saq: Saq,
+    saq: Encoder,
     /// Finds the list of a vector relative to the mean; none where there is one list.
     assigner: Option<Assigner>,
     /// Rotated centroids relative to the mean, `nlist x dims`; empty where there is one list.
@@ -291,8 +291,7 @@ impl<'a, 'p> Job<'a, 'p> {
         first: usize,
         values: &mut [f32],
     ) -> Result<(), BuildError> {
-        let (dim, normalizes, keep) =
-            (self.dim, self.config.metric.normalizes(), self.config.keep);
+        let (dim, normalizes, keep) = (self.dim, self.config.metric.normalizes(), self.config.keep);
         reader.read(first, values)?;
         // In parallel, but the first bad row of the chunk is the one reported.
         values
@@ -400,9 +399,13 @@ impl<'a, 'p> Job<'a, 'p> {
             noise: model.noise,
             reserved: [0; 11],
         };
-        let lengths = section_lengths(dim, &format.layout, &meta, rows as u64).ok_or_else(|| {
-            BuildError::Config(crate::error::ConfigError::new("vectors", "the file would be too large"))
-        })?;
+        let lengths =
+            section_lengths(dim, &format.layout, &meta, rows as u64).ok_or_else(|| {
+                BuildError::Config(crate::error::ConfigError::new(
+                    "vectors",
+                    "the file would be too large",
+                ))
+            })?;
         Ok(Plan {
             fields: HeaderFields {
                 dim,
@@ -459,7 +462,9 @@ impl<'a, 'p> Job<'a, 'p> {
                     let nanos = start.elapsed().as_nanos() as u64;
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
-            lists.write_chunk(&writer, first, values, of_row, records).map_err(BuildError::Write)?;
+            lists
+                .write_chunk(&writer, first, values, of_row, records)
+                .map_err(BuildError::Write)?;
         }
         report(self.progress, Stage::Encode, rows, rows)?;
         lists.finish(&writer).map_err(BuildError::Write)?;
@@ -558,9 +563,8 @@ impl<'a> ListWriters<'a> {
                 list
             })
             .collect();
-        let largest = job.ids.map_or(job.rows as u64 - 1, |ids| {
-            ids.iter().copied().max().unwrap_or(0)
-        });
+        let largest =
+            job.ids.map_or(job.rows as u64 - 1, |ids| ids.iter().copied().max().unwrap_or(0));
         ListWriters {
             format,
             keep: job.config.keep,
@@ -656,9 +660,7 @@ impl ListWriter {
         }
         let size = layout.block_bytes();
         let mut blocks = vec![0; count * size];
-        for (block, heads) in
-            blocks.chunks_exact_mut(size).zip(self.pending.chunks(BLOCK * head))
-        {
+        for (block, heads) in blocks.chunks_exact_mut(size).zip(self.pending.chunks(BLOCK * head)) {
             layout.pack_block(heads, head, block);
         }
         writer.write_at(SectionKind::Scan, self.block * size as u64, &blocks)?;
@@ -679,7 +681,11 @@ fn report(
 }
 
 /// Checks a row's norm and brings it to 1 if asked.
-pub(crate) fn check_row(row: &mut [f32], number: usize, normalize: bool) -> Result<(), VectorError> {
+pub(crate) fn check_row(
+    row: &mut [f32],
+    number: usize,
+    normalize: bool,
+) -> Result<(), VectorError> {
     let norm_sq = nonius_simd::dot_f32(row, row);
     if !norm_sq.is_finite() {
         return Err(VectorError::TooLarge { row: number });
@@ -714,7 +720,7 @@ fn subtract(row: &mut [f32], mean: &[f32]) {
 }
 
 /// The mean of all rows, in `f64`, in the order of the rows.
-fn mean_of(sample: &Matrix) -> Vec<f32> {
+pub(crate) fn mean_of(sample: &Matrix) -> Vec<f32> {
     let mut sums = vec![0.0f64; sample.dim()];
     for row in sample.data().chunks_exact(sample.dim()) {
         for (sum, &x) in sums.iter_mut().zip(row) {

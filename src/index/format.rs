@@ -9,9 +9,11 @@ use crate::error::OpenError;
 use crate::matrix::MAX_DIM;
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
-use crate::quantizer::saq::{AdditiveCode, CodeFormat, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale};
-use crate::train::RowsI16;
+use crate::quantizer::saq::{
+    AdditiveCode, CodeFormat, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale,
+};
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
+use crate::train::RowsI16;
 
 /// The quantizer's code in the header.
 pub(crate) const SAQ: u32 = 1;
@@ -92,7 +94,10 @@ impl Meta {
                 bits: u32::try_from(self.spec_value).unwrap_or(u32::MAX),
             },
             other => {
-                return Err(OpenError::corrupt("meta", format!("unknown quantizer family {other}")));
+                return Err(OpenError::corrupt(
+                    "meta",
+                    format!("unknown quantizer family {other}"),
+                ));
             }
         };
         spec.validate().map_err(|e| OpenError::corrupt("meta", e.to_string()))?;
@@ -152,7 +157,9 @@ pub(crate) fn section_lengths(
     let dims = wide(layout.dims);
     let relative = if meta.lists == 1 { meta.nlist } else { 0 };
     let packed = |rows: u64, depth: u64| -> Option<u64> {
-        rows.checked_next_multiple_of(16)?.checked_mul(depth.checked_next_multiple_of(2)?)?.checked_mul(2)
+        rows.checked_next_multiple_of(16)?
+            .checked_mul(depth.checked_next_multiple_of(2)?)?
+            .checked_mul(2)
     };
     let value_bytes = wide(keep_of(meta.keep)?.value_bytes());
     Some(vec![
@@ -225,7 +232,10 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         .map_err(|_| OpenError::corrupt("header", format!("{} vectors", header.count)))?;
     let meta = container.typed::<Meta>(SectionKind::Meta)?;
     let [meta] = meta else {
-        return Err(OpenError::corrupt("meta", format!("expected one entry, found {}", meta.len())));
+        return Err(OpenError::corrupt(
+            "meta",
+            format!("expected one entry, found {}", meta.len()),
+        ));
     };
     let meta = *meta;
     let spec = meta.quantizer()?;
@@ -257,7 +267,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
     let mut dims = 0usize;
     for (i, e) in entries.iter().enumerate() {
-        let bad = |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
+        let bad =
+            |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
         let segment_dims = e.dims as usize;
         if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_DIM {
             return Err(bad(format!("{segment_dims} dimensions; expected a multiple of 8")));
@@ -269,7 +280,13 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
         }
         let values = [
-            e.unit, e.levels[0], e.levels[1], e.full_error, e.scan_error, e.norm, e.near_mean,
+            e.unit,
+            e.levels[0],
+            e.levels[1],
+            e.full_error,
+            e.scan_error,
+            e.norm,
+            e.near_mean,
             e.near_deviation,
         ];
         if values.iter().any(|v| !v.is_finite()) {
@@ -294,8 +311,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             format!("expected {} dimensions in all, found {dims}", meta.dims),
         ));
     }
-    let layout =
-        Layout::new(&plan, &scan_bits, meta.additive_bytes as usize, meta.lists as usize);
+    let layout = Layout::new(&plan, &scan_bits, meta.additive_bytes as usize, meta.lists as usize);
 
     let lengths = section_lengths(dim, &layout, &meta, header.count)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;

@@ -11,9 +11,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use build::IndexBuilder;
-pub use config::{
-    BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats,
-};
+pub(crate) use build::{check_row, mean_of, prepare_query};
+pub use config::{BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats};
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};
 pub use search::{FetchVector, Searcher};

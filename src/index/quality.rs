@@ -74,11 +74,8 @@ pub fn quality(
         let (expected, found) = (base.dim(), queries.dim());
         return Err(crate::error::VectorError::DimMismatch { expected, found }.into());
     }
-    let config = IndexConfig {
-        nlist: Some(config.nlist.unwrap_or(1)),
-        keep: Keep::None,
-        ..config.clone()
-    };
+    let config =
+        IndexConfig { nlist: Some(config.nlist.unwrap_or(1)), keep: Keep::None, ..config.clone() };
     let (index, report) = IndexBuilder::new(&config).build(base)?;
     let estimates = Estimates::new(&index);
     let metric = config.metric;

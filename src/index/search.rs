@@ -110,9 +110,7 @@ impl<'a> Searcher<'a> {
         let parts = self.parts;
         let model = &parts.model;
         if query.len() != model.dim {
-            return Err(
-                VectorError::DimMismatch { expected: model.dim, found: query.len() }.into()
-            );
+            return Err(VectorError::DimMismatch { expected: model.dim, found: query.len() }.into());
         }
         if params.rerank > 0 && parts.keep == Keep::None && self.fetch.is_none() {
             return Err(SearchError::NothingKept);
@@ -184,26 +182,20 @@ impl<'a> Searcher<'a> {
         let alpha = parts.model.alpha();
         let weight = if parts.model.metric == Metric::InnerProduct { 0.0 } else { 1.0 };
         self.centroids.extend(
-            parts
-                .centroid_factors
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .zip(&self.product)
-                .enumerate()
-                .map(|(list, (&[inverse, norm_sq], &dot))| {
+            parts.centroid_factors.as_chunks::<2>().0.iter().zip(&self.product).enumerate().map(
+                |(list, (&[inverse, norm_sq], &dot))| {
                     (weight * norm_sq - alpha * (dot as f32) * (inverse * scale), list as u32)
-                }),
+                },
+            ),
         );
-        let order =
-            |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         if nprobe < self.centroids.len() {
             self.centroids.select_nth_unstable_by(nprobe - 1, order);
             self.centroids.truncate(nprobe);
         }
         self.centroids.sort_unstable_by(order);
-        self.stats.bytes_touched += (parts.centroids_packed.len() * 2
-            + parts.centroid_factors.len() * 4) as u64;
+        self.stats.bytes_touched +=
+            (parts.centroids_packed.len() * 2 + parts.centroid_factors.len() * 4) as u64;
     }
 
     fn scan_list(&mut self, codes: QueryModel<'_>, list: usize) {
@@ -216,8 +208,7 @@ impl<'a> Searcher<'a> {
         }
         codes.enter_list(&self.query, parts.centroid(list), &mut self.list);
         let size = layout.block_bytes();
-        let blocks =
-            &parts.scan[start.block as usize * size..end.block as usize * size];
+        let blocks = &parts.scan[start.block as usize * size..end.block as usize * size];
         let rest = &parts.rest[first * layout.rest_bytes..(first + count) * layout.rest_bytes];
         let mut refined = 0;
         for (piece, blocks) in blocks.chunks(SCAN_BLOCKS * size).enumerate() {

@@ -143,7 +143,9 @@ impl FromStr for QuantizerSpec {
         };
         let spec = match (name, number) {
             ("saq", Some(number)) => match number.strip_suffix('B') {
-                Some(bytes) => QuantizerSpec::SaqBytes { bytes: bytes.parse().map_err(|_| unknown())? },
+                Some(bytes) => {
+                    QuantizerSpec::SaqBytes { bytes: bytes.parse().map_err(|_| unknown())? }
+                }
                 None => QuantizerSpec::Saq { bits: number.parse().map_err(|_| unknown())? },
             },
             ("saq", None) => QuantizerSpec::Saq { bits: 4.0 },
@@ -174,9 +176,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for name in ["", "saq:", "saq:x", "saq:0", "saq:-1", "saq:99", "saq:NaN", "pq:4", "rabitq:2",
-            "erabitq:14", "erabitq:0", "saq:3B", "erabitq"]
-        {
+        for name in [
+            "",
+            "saq:",
+            "saq:x",
+            "saq:0",
+            "saq:-1",
+            "saq:99",
+            "saq:NaN",
+            "pq:4",
+            "rabitq:2",
+            "erabitq:14",
+            "erabitq:0",
+            "saq:3B",
+            "erabitq",
+        ] {
             assert!(name.parse::<QuantizerSpec>().is_err(), "{name}");
         }
     }

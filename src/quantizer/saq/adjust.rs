@@ -202,8 +202,7 @@ mod tests {
     fn encode(o: &[Lanes], bits: u32, effort: Effort) -> (Vec<Lanes>, [u32; BLOCK], Quality) {
         let format = ScaleFormat::of_bits(bits);
         let mut u = vec![[0.0; BLOCK]; o.len()];
-        let mut code =
-            SegmentCode { u: &mut u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+        let mut code = SegmentCode { u: &mut u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
         encode_segment(o, bits, GAUSSIAN_STEP[bits as usize], format, effort, &mut code);
         let (scale, scale_code) = (code.scale, code.scale_code);
         let (mut across, mut along) = (0.0, 0.0);
@@ -215,10 +214,8 @@ mod tests {
             across += oo * uu / (uo * uo) - 1.0;
             along += (f64::from(scale[j]) * uo / oo - 1.0).powi(2);
         }
-        let quality = Quality {
-            across: across / BLOCK as f64,
-            along: (along / BLOCK as f64).sqrt(),
-        };
+        let quality =
+            Quality { across: across / BLOCK as f64, along: (along / BLOCK as f64).sqrt() };
         (u, scale_code, quality)
     }
 
@@ -286,8 +283,7 @@ mod tests {
             }
             let format = ScaleFormat::of_bits(bits);
             let mut u = vec![[0.0; BLOCK]; o.len()];
-            let mut code =
-                SegmentCode { u: &mut u, scale_code: [9; BLOCK], scale: [9.0; BLOCK] };
+            let mut code = SegmentCode { u: &mut u, scale_code: [9; BLOCK], scale: [9.0; BLOCK] };
             encode_segment(&o, bits, GAUSSIAN_STEP[bits as usize], format, FULL, &mut code);
             assert_eq!(&code.scale_code[..3], &[0, 0, 0]);
             assert_eq!(&code.scale[..3], &[0.0; 3]);

@@ -3,9 +3,9 @@
 use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16};
 
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
-use super::layout::{Layout, fields};
+use super::layout::{Layout, SegmentLayout, fields};
 use super::scale::ScaleFormat;
-use super::{CodeFormat, Saq, SegmentConstants};
+use super::{CodeFormat, Encoder, SegmentConstants};
 use crate::metric::Metric;
 use crate::train::RowsI16;
 
@@ -57,11 +57,13 @@ pub(crate) struct EncodeScratch {
     c: Vec<Lanes>,
     /// Codes as half-integers: dims x 32.
     u: Vec<Lanes>,
+    /// Codes of a segment: dims x 32.
+    codes: Vec<[u16; BLOCK]>,
     /// The bytes of 32 records, byte by byte.
     bytes: Vec<[u8; BLOCK]>,
 }
 
-impl Saq {
+impl Encoder {
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
     ///
     /// `lists` gives each row's list; without it rows are relative to the mean. Records are
@@ -80,10 +82,8 @@ impl Saq {
             let count = rows.len() / self.model.dim;
             scratch.rows.quantize_centred(rows, &self.mean);
             self.rotate_lanes(scratch);
-            let lists = lists.map(|l| Lists {
-                of_row: &l.of_row[first..first + count],
-                centroids: l.centroids,
-            });
+            let lists = lists
+                .map(|l| Lists { of_row: &l.of_row[first..first + count], centroids: l.centroids });
             let mut additive = [0.0; BLOCK];
             self.model.additive_base(&self.mean, rows, &scratch.rows, &mut additive);
             nonius_simd::level().vectorize(EncodeBlock {
@@ -125,9 +125,9 @@ fn pack_rows(packed: &mut Vec<i16>, depth: usize, values: &[i16]) {
     packed.resize(BLOCK * depth, 0);
     for (lane, row) in values.chunks_exact(depth).enumerate() {
         let panel = &mut packed[(lane / 16) * 16 * depth..][..16 * depth];
-        for (pair, column) in row.as_chunks::<2>().0.iter().zip(panel.as_chunks_mut::<32>().0) {
-            column[(lane % 16) * 2] = pair[0];
-            column[(lane % 16) * 2 + 1] = pair[1];
+        let columns = panel.as_chunks_mut::<2>().0.as_chunks_mut::<16>().0;
+        for (&pair, column) in row.as_chunks::<2>().0.iter().zip(columns) {
+            column[lane % 16] = pair;
         }
     }
 }
@@ -154,7 +154,7 @@ impl Vectorize for Scale<'_> {
 }
 
 struct EncodeBlock<'a> {
-    saq: &'a Saq,
+    saq: &'a Encoder,
     format: &'a CodeFormat,
     lists: Option<&'a Lists<'a>>,
     scratch: &'a mut EncodeScratch,
@@ -171,7 +171,7 @@ impl Vectorize for EncodeBlock<'_> {
     fn run(self) {
         let EncodeBlock { saq, format, lists, scratch, count, mut additive, records } = self;
         let (layout, model) = (&format.layout, &saq.model);
-        let EncodeScratch { o, c, u, bytes, .. } = scratch;
+        let EncodeScratch { o, c, u, codes, bytes, .. } = scratch;
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
             for (lane, &list) in lists.of_row.iter().enumerate() {
@@ -200,8 +200,7 @@ impl Vectorize for EncodeBlock<'_> {
                 tail_norm(o, constants.unit)
             } else {
                 let format = ScaleFormat::of_bits(segment.bits);
-                let mut code =
-                    SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+                let mut code = SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
                 encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
                 scale = code.scale;
                 code.scale_code
@@ -216,9 +215,19 @@ impl Vectorize for EncodeBlock<'_> {
                 }
             }
             if lists.is_some() {
-                shares(o, u, &c[range], &scale, constants, segment.scan_bits, segment.bits, &mut full, &mut first);
+                shares(
+                    o,
+                    u,
+                    &c[range],
+                    &scale,
+                    constants,
+                    segment.scan_bits,
+                    segment.bits,
+                    &mut full,
+                    &mut first,
+                );
             }
-            pack_segment(layout, segment, u, bytes);
+            pack_segment(layout, segment, u, codes, bytes);
         }
         let alpha = model.alpha();
         let place = layout.group_bytes();
@@ -240,11 +249,30 @@ impl Vectorize for EncodeBlock<'_> {
                 bytes[place][j] = model.encode_shift(alpha * (first[j] - full[j]));
             }
         }
-        let stride = layout.record_bytes();
-        for (j, record) in records.chunks_exact_mut(stride).take(count).enumerate() {
-            for (byte, lanes) in record.iter_mut().zip(bytes.iter()) {
-                *byte = lanes[j];
+        scatter(bytes, layout.record_bytes(), count, records);
+    }
+}
+
+/// Turns bytes by 32 lanes into the records of `count` lanes, `stride` bytes each.
+#[inline(always)]
+fn scatter(bytes: &[[u8; BLOCK]], stride: usize, count: usize, records: &mut [u8]) {
+    // Eight bytes of a lane make one word: the lanes are independent, so this runs in vectors.
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, rows) in words.iter().enumerate() {
+        let mut packed = [0u64; BLOCK];
+        for (i, row) in rows.iter().enumerate() {
+            for j in 0..BLOCK {
+                packed[j] |= u64::from(row[j]) << (8 * i);
             }
+        }
+        for (record, word) in records.chunks_exact_mut(stride).zip(packed) {
+            record[8 * index..8 * index + 8].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    let start = 8 * words.len();
+    for (j, record) in records.chunks_exact_mut(stride).take(count).enumerate() {
+        for (byte, lanes) in record[start..].iter_mut().zip(tail) {
+            *byte = lanes[j];
         }
     }
 }
@@ -305,51 +333,66 @@ fn shares(
 #[inline(always)]
 fn pack_segment(
     layout: &Layout,
-    segment: &super::layout::SegmentLayout,
+    segment: &SegmentLayout,
     u: &[Lanes],
+    codes: &mut Vec<[u16; BLOCK]>,
     bytes: &mut [[u8; BLOCK]],
 ) {
     if segment.bits == 0 {
         return;
     }
     let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
-    let rest_bits = segment.rest_bits();
-    let code = |u: f32| -> u32 { (u + half) as i32 as u32 };
-    if segment.scan_bits > 0 {
-        let width = segment.scan_bits;
-        let per_byte = 8 / width as usize;
-        let out = &mut bytes[segment.group / 2..][..segment.groups / 2];
-        for (out, u) in out.iter_mut().zip(u.chunks_exact(per_byte)) {
-            let mut packed = [0u32; BLOCK];
-            for (i, u) in u.iter().enumerate() {
-                for j in 0..BLOCK {
-                    packed[j] |= (code(u[j]) >> rest_bits) << (i as u32 * width);
-                }
-            }
-            for j in 0..BLOCK {
-                out[j] = packed[j] as u8;
-            }
+    // Adding 2^23 to an integer leaves it in the low bits of the float.
+    const TO_INTEGER: f32 = 8_388_608.0;
+    codes.resize(segment.dims, [0; BLOCK]);
+    for (code, u) in codes.iter_mut().zip(u) {
+        for j in 0..BLOCK {
+            code[j] = ((u[j] + half) + TO_INTEGER).to_bits() as u16;
         }
+    }
+    let rest_bits = segment.rest_bits();
+    let out = &mut bytes[segment.group / 2..][..segment.groups / 2];
+    match segment.scan_bits {
+        1 => pack_fields::<8, 1>(codes, rest_bits, 8, 1, out),
+        2 => pack_fields::<4, 2>(codes, rest_bits, 4, 1, out),
+        _ => {}
     }
     let mut at = layout.rest_start() + segment.rest;
     for (width, shift) in fields(rest_bits) {
         let count = nonius_simd::field_bytes(width, segment.dims);
-        let mask = (1u32 << width) - 1;
+        let out = &mut bytes[at..at + count];
         // Fields of four and two bits are apart by the number of bytes; single bits are adjacent.
-        let (near, far) = if width == 1 { (8, 1) } else { (1, count) };
-        for (k, out) in bytes[at..at + count].iter_mut().enumerate() {
-            let mut packed = [0u32; BLOCK];
-            for part in 0..8 / width as usize {
-                let u = &u[k * near + part * far];
-                for j in 0..BLOCK {
-                    packed[j] |= (code(u[j]) >> shift & mask) << (part as u32 * width);
-                }
-            }
-            for j in 0..BLOCK {
-                out[j] = packed[j] as u8;
-            }
+        match width {
+            1 => pack_fields::<8, 1>(codes, shift, 8, 1, out),
+            2 => pack_fields::<4, 2>(codes, shift, 1, count, out),
+            _ => pack_fields::<2, 4>(codes, shift, 1, count, out),
         }
         at += count;
+    }
+}
+
+/// Packs `PARTS` fields of `WIDTH` bits, found `shift` bits up in the codes, into each byte: byte
+/// `k` takes the codes `k * near + part * far`.
+#[inline(always)]
+fn pack_fields<const PARTS: usize, const WIDTH: usize>(
+    codes: &[[u16; BLOCK]],
+    shift: u32,
+    near: usize,
+    far: usize,
+    out: &mut [[u8; BLOCK]],
+) {
+    let mask = (1u16 << WIDTH) - 1;
+    for (k, out) in out.iter_mut().enumerate() {
+        let mut packed = [0u16; BLOCK];
+        for part in 0..PARTS {
+            let code = &codes[k * near + part * far];
+            for j in 0..BLOCK {
+                packed[j] |= (code[j] >> shift & mask) << (part * WIDTH);
+            }
+        }
+        for j in 0..BLOCK {
+            out[j] = packed[j] as u8;
+        }
     }
 }
 

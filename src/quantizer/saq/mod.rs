@@ -20,6 +20,7 @@
 //! centroid.
 
 mod adjust;
+mod codes;
 mod encode;
 mod layout;
 mod plan;
@@ -27,6 +28,7 @@ mod query;
 mod scale;
 mod train;
 
+pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
 
 pub(crate) use encode::{AdditiveCode, EncodeScratch, Lists};
@@ -162,9 +164,9 @@ pub(crate) struct Rotation {
     pub(crate) inverse: Vec<f32>,
 }
 
-/// A trained SAQ quantizer.
+/// A trained quantizer, ready to encode.
 #[derive(Clone, Debug)]
-pub(crate) struct Saq {
+pub(crate) struct Encoder {
     pub(crate) model: Model,
     /// The mean that is subtracted from every vector: `dim` values.
     pub(crate) mean: Vec<f32>,

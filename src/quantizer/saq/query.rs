@@ -113,9 +113,9 @@ impl QueryModel<'_> {
         }
         fields.set(layout.segments.iter().zip(segments.iter()).flat_map(|(segment, s)| {
             let inverse = 1.0 / s.field_step;
-            values[segment.start..segment.start + segment.dims]
-                .iter()
-                .map(move |&q| ((q * inverse).round() as i32).clamp(-FieldQuery::MAX, FieldQuery::MAX))
+            values[segment.start..segment.start + segment.dims].iter().map(move |&q| {
+                ((q * inverse).round() as i32).clamp(-FieldQuery::MAX, FieldQuery::MAX)
+            })
         }));
     }
 
@@ -223,8 +223,7 @@ impl QueryModel<'_> {
             if segment.scan_bits > 0 {
                 let codes = &block[segment.group * 16..][..segment.groups * 16];
                 let tops = &query.tops[segment.group * 16..][..segment.groups * 16];
-                for (codes, tops) in
-                    codes.as_chunks::<16>().0.iter().zip(tops.as_chunks::<16>().0)
+                for (codes, tops) in codes.as_chunks::<16>().0.iter().zip(tops.as_chunks::<16>().0)
                 {
                     sum += tops[usize::from(codes[lane] >> shift & 15)];
                 }

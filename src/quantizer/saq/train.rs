@@ -9,7 +9,7 @@ use super::encode::{EncodeScratch, Lists, effort};
 use super::layout::Layout;
 use super::plan::{PlanInput, Segment, plan};
 use super::scale::ScaleFormat;
-use super::{AdditiveCode, CodeFormat, Model, Rotation, Saq, SegmentConstants};
+use super::{AdditiveCode, CodeFormat, Encoder, Model, Rotation, SegmentConstants};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
@@ -75,6 +75,22 @@ impl Rotation {
     }
 }
 
+impl Rotation {
+    /// The inverse of [`apply`](Rotation::apply) for one vector, without the mean: the transpose.
+    pub(crate) fn apply_inverse(&self, rotated: &[f32], dim: usize) -> Vec<f32> {
+        let depth = dim.next_multiple_of(2);
+        let mut out = vec![0.0f32; dim];
+        for ((row, &inverse), &value) in
+            self.rows.chunks_exact(depth).zip(&self.inverse).zip(rotated)
+        {
+            for (out, &r) in out.iter_mut().zip(row) {
+                *out += f32::from(r) * inverse * value;
+            }
+        }
+        out
+    }
+}
+
 /// Turns an integer product into floats, dropping the padding of its rows.
 pub(crate) fn rescale(
     product: &[i32],
@@ -106,7 +122,7 @@ pub(crate) fn train(
     spec: &QuantizerSpec,
     encoding: Encoding,
     seed: u64,
-) -> Result<Saq, BuildError> {
+) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
     if dim > Pca::MAX_DIM {
         return Err(ConfigError::new(
@@ -163,7 +179,7 @@ pub(crate) fn train(
         constants.push(SegmentConstants { unit, ..SegmentConstants::default() });
         start += segment.dims;
     }
-    let mut saq = Saq {
+    let mut saq = Encoder {
         model: Model {
             metric: set.metric,
             dim,
@@ -292,9 +308,8 @@ fn near_products(set: &TrainingSet<'_>, basis: &Matrix, pairs: &Pairs, dims: usi
         for (i, &(q, x)) in pairs.iter().enumerate() {
             for (side, row) in [q, x].into_iter().enumerate() {
                 let out = &mut rows[(2 * i + side) * dim..][..dim];
-                let centroid = set
-                    .lists
-                    .map(|(centroids, of_row)| centroids.row(of_row[x as usize] as usize));
+                let centroid =
+                    set.lists.map(|(centroids, of_row)| centroids.row(of_row[x as usize] as usize));
                 for (j, out) in out.iter_mut().enumerate() {
                     *out = set.sample.row(row as usize)[j]
                         - set.mean[j]
@@ -376,12 +391,7 @@ fn normal_below(x: f64) -> f64 {
 }
 
 /// The transform: the basis, followed by a random rotation inside each segment.
-fn rotation(
-    basis: &Matrix,
-    dims: usize,
-    seed: u64,
-    plan: &[Segment],
-) -> Matrix {
+fn rotation(basis: &Matrix, dims: usize, seed: u64, plan: &[Segment]) -> Matrix {
     let dim = basis.dim();
     let mut out = Matrix::zeros(dims, dim);
     let mut start = 0;
@@ -425,20 +435,18 @@ struct Sums {
 }
 
 /// Encodes the vectors of the pairs and learns what codes stand for and how far they are off.
-fn learn_constants(saq: &mut Saq, set: &TrainingSet<'_>, pairs: &Pairs) {
+fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
     let dim = set.sample.dim();
     let dims = saq.model.dims;
     // The vectors that are encoded: all x of pairs once, and if there are no pairs, all rows.
-    let mut wanted: Vec<u32> =
-        pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
+    let mut wanted: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
     if wanted.is_empty() {
         wanted = (0..set.sample.rows().min(1024) as u32).collect();
     }
     wanted.sort_unstable();
     wanted.dedup();
-    let centroids = set.lists.map(|(centroids, _)| {
-        saq.rotation.apply(&vec![0.0; dim], centroids.data())
-    });
+    let centroids =
+        set.lists.map(|(centroids, _)| saq.rotation.apply(&vec![0.0; dim], centroids.data()));
     let layout = Layout::new(&saq.model.plan, &saq.model.scan_bits, 4, 0);
     let format = CodeFormat { layout, additive: AdditiveCode::default() };
     let segments = format.layout.segments.clone();
@@ -470,8 +478,7 @@ fn learn_constants(saq: &mut Saq, set: &TrainingSet<'_>, pairs: &Pairs) {
                 .map(|(segment, constants)| {
                     let mut scales = [0.0; BLOCK];
                     for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
-                        *scale = segment.read_scale(&format.layout, record)
-                            * constants.unit;
+                        *scale = segment.read_scale(&format.layout, record) * constants.unit;
                     }
                     scales
                 })
@@ -579,9 +586,8 @@ fn learn_constants(saq: &mut Saq, set: &TrainingSet<'_>, pairs: &Pairs) {
                     }
                     _ => None,
                 };
-                let q = |d: usize| {
-                    f64::from(rotated[d]) - centroid.map_or(0.0, |c| f64::from(c[d]))
-                };
+                let q =
+                    |d: usize| f64::from(rotated[d]) - centroid.map_or(0.0, |c| f64::from(c[d]));
                 let (mut kept, mut kept_q, mut kept_x) = (0.0, 0.0, 0.0);
                 let (mut tail, mut tail_q, mut tail_x) = (0.0, 0.0, 0.0);
                 let mut shift = 0.0;
@@ -650,8 +656,7 @@ fn learn_constants(saq: &mut Saq, set: &TrainingSet<'_>, pairs: &Pairs) {
         saq.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
     }
     // A sixteenth of a standard deviation a step: codes reach eight to either side.
-    saq.model.shift_step =
-        ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
+    saq.model.shift_step = ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
 }
 
 impl super::layout::SegmentLayout {

@@ -1,0 +1,443 @@
+//! The quantizer by itself: vectors in, codes out, without an index.
+
+use nonius_simd::BLOCK;
+use rayon::prelude::*;
+
+use super::encode::{EncodeScratch, effort};
+use super::query::{ListQuery, Query, QueryModel};
+use super::scale::ScaleFormat;
+use super::train::{TrainingSet, train};
+use super::{CodeFormat, Encoder, Segment};
+use crate::error::{BuildError, SearchError, VectorError};
+use crate::index::Encoding;
+use crate::index::{check_row, mean_of, prepare_query};
+use crate::matrix::{Matrix, MatrixView};
+use crate::metric::Metric;
+use crate::quantizer::QuantizerSpec;
+use crate::train::RowsI16;
+
+/// What a quantizer is trained for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaqConfig {
+    /// How vectors are compared. Default: L2.
+    pub metric: Metric,
+    /// Bits or bytes. Default: `saq:4`.
+    pub quantizer: QuantizerSpec,
+    /// How hard the encoder tries. Default: [`Encoding::Full`].
+    pub encoding: Encoding,
+    /// The seed of the rotations.
+    pub seed: u64,
+}
+
+impl Default for SaqConfig {
+    fn default() -> SaqConfig {
+        SaqConfig {
+            metric: Metric::L2,
+            quantizer: QuantizerSpec::saq(4.0),
+            encoding: Encoding::Full,
+            seed: 0,
+        }
+    }
+}
+
+/// A trained SAQ quantizer, for those who want codes without an index.
+///
+/// ```
+/// use nonius::{Matrix, Saq, SaqConfig};
+///
+/// let vectors = Matrix::new(16, (0..16_000).map(|i| ((i * i) as f32 * 0.01).sin()).collect())?;
+/// let saq = Saq::train(vectors.view(), &SaqConfig::default())?;
+/// let codes = saq.encode(vectors.view())?;
+/// assert!(codes.bytes_per_vector() <= 16 * 4 / 8 + 8);
+///
+/// let estimates = saq.estimate(&codes, vectors.row(5))?;
+/// let decoded = saq.decode(&codes, 5);
+/// assert_eq!(estimates.len(), 1000);
+/// assert_eq!(decoded.len(), 16);
+/// # Ok::<(), nonius::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Saq {
+    encoder: Encoder,
+}
+
+/// Codes of vectors: `len` records of [`bytes_per_vector`](SaqCodes::bytes_per_vector) bytes.
+#[derive(Clone, Debug)]
+pub struct SaqCodes {
+    format: CodeFormat,
+    /// First-stage groups and factors, in blocks of 32.
+    blocks: Vec<u8>,
+    /// The rest of the bits, row by row.
+    rest: Vec<u8>,
+    len: usize,
+}
+
+/// An estimated distance and how far it may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The distance, in the metric's sign and scale (see [`Metric`]).
+    pub distance: f32,
+    /// An upper value of the standard deviation of the estimate's error, in the same scale,
+    /// from what is stored of the vector. Three of them cover at least 99% of the errors: they
+    /// are close to Gaussian after the random rotation. Where the plan drops dimensions, near
+    /// neighbours have a further error of a few percent that the correction leaves.
+    pub deviation: f32,
+}
+
+impl SaqCodes {
+    /// The number of vectors.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of codes and factors of a vector.
+    pub fn bytes_per_vector(&self) -> usize {
+        self.format.layout.record_bytes()
+    }
+
+    fn block(&self, i: usize) -> &[u8] {
+        let size = self.format.layout.block_bytes();
+        &self.blocks[i / BLOCK * size..(i / BLOCK + 1) * size]
+    }
+
+    fn rest(&self, i: usize) -> &[u8] {
+        let size = self.format.layout.rest_bytes;
+        &self.rest[i * size..(i + 1) * size]
+    }
+
+    /// The row-major record of a vector.
+    fn record(&self, i: usize) -> Vec<u8> {
+        let layout = &self.format.layout;
+        let mut record = vec![0; layout.record_bytes()];
+        layout.unpack_block(self.block(i), i % BLOCK, &mut record);
+        record[layout.rest_start()..].copy_from_slice(self.rest(i));
+        record
+    }
+
+    /// The integer code of vector `i`: one number for each dimension after rotation (the
+    /// dimension rounded up to a multiple of 8), of as many bits as its segment has.
+    ///
+    /// Codes are progressive: the top k bits are the k-bit code of the same vector on the same
+    /// grid.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](SaqCodes::len).
+    pub fn code(&self, i: usize) -> Vec<u16> {
+        assert!(i < self.len, "vector {i} of {}", self.len);
+        let layout = &self.format.layout;
+        let mut codes = vec![0; layout.dims];
+        layout.unpack_codes(&self.record(i), &mut codes);
+        codes
+    }
+}
+
+impl Saq {
+    /// Learns rotation, plan and constants from a sample (`rows x dim`).
+    ///
+    /// A few thousand rows are enough; all of them are looked at.
+    ///
+    /// # Errors
+    /// [`BuildError`] for an empty sample, a configuration out of range, or vectors that the
+    /// metric does not accept.
+    pub fn train(sample: MatrixView<'_>, config: &SaqConfig) -> Result<Saq, BuildError> {
+        config.quantizer.validate()?;
+        if sample.rows() == 0 {
+            return Err(BuildError::Empty);
+        }
+        let mut sample = Matrix::new(sample.dim(), sample.data().to_vec())?;
+        accept(config.metric, &mut sample)?;
+        let mean = mean_of(&sample);
+        let set =
+            TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric: config.metric };
+        let mut encoder = train(&set, &config.quantizer, config.encoding, config.seed)?;
+        encoder.effort = effort(config.encoding);
+        Ok(Saq { encoder })
+    }
+
+    /// The dimension of vectors.
+    pub fn dim(&self) -> usize {
+        self.encoder.model.dim
+    }
+
+    /// The plan: dimensions and bits of each segment.
+    pub fn plan(&self) -> &[Segment] {
+        &self.encoder.model.plan
+    }
+
+    /// Encodes vectors (`rows x dim`), in parallel.
+    ///
+    /// # Errors
+    /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
+    pub fn encode(&self, rows: MatrixView<'_>) -> Result<SaqCodes, VectorError> {
+        let (model, dim) = (&self.encoder.model, self.dim());
+        if rows.dim() != dim {
+            return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
+        }
+        let mut rows = Matrix::new(dim, rows.data().to_vec())?;
+        accept(model.metric, &mut rows)?;
+        let mut quantized = RowsI16::new();
+        let mut base = [0.0f32; BLOCK];
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        for rows in rows.data().chunks(BLOCK * dim) {
+            quantized.quantize_centred(rows, &self.encoder.mean);
+            model.additive_base(&self.encoder.mean, rows, &quantized, &mut base);
+            for &value in &base[..quantized.rows()] {
+                low = low.min(value);
+                high = high.max(value);
+            }
+        }
+        if rows.rows() == 0 {
+            (low, high) = (0.0, 0.0);
+        }
+        let format = model.format(low, high);
+        let layout = &format.layout;
+        let stride = layout.record_bytes();
+        let len = rows.rows();
+        let mut blocks = vec![0; len.div_ceil(BLOCK) * layout.block_bytes()];
+        let mut rest = vec![0; len * layout.rest_bytes];
+        // Chunks of no bytes cannot be made: a plan may leave nothing to the rest.
+        let rest_chunk = (layout.rest_bytes * BLOCK).max(1);
+        let mut rests: Vec<&mut [u8]> = rest.chunks_mut(rest_chunk).collect();
+        rests.resize_with(len.div_ceil(BLOCK), Default::default);
+        blocks
+            .par_chunks_mut(layout.block_bytes())
+            .zip(rests)
+            .zip(rows.data().par_chunks(BLOCK * dim))
+            .for_each_init(EncodeScratch::default, |scratch, ((block, rest), rows)| {
+                let mut records = vec![0; rows.len() / dim * stride];
+                self.encoder.encode_rows(&format, rows, None, scratch, &mut records);
+                layout.pack_block(&records, stride, block);
+                for (i, record) in records.chunks_exact(stride).enumerate() {
+                    let size = layout.rest_bytes;
+                    rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
+                }
+            });
+        Ok(SaqCodes { format, blocks, rest, len })
+    }
+
+    /// The vector that code `i` stands for: `dim` values. For cosine it approximates the vector
+    /// at unit norm.
+    ///
+    /// # Panics
+    /// If `i` is not below the number of codes, or the codes come from a quantizer with another
+    /// plan.
+    pub fn decode(&self, codes: &SaqCodes, i: usize) -> Vec<f32> {
+        self.decode_bits(codes, i, super::MAX_BITS)
+    }
+
+    /// [`decode`](Saq::decode) from no more than the top `bits` bits of every dimension.
+    ///
+    /// # Panics
+    /// As [`decode`](Saq::decode).
+    pub fn decode_bits(&self, codes: &SaqCodes, i: usize, bits: u32) -> Vec<f32> {
+        self.check(codes);
+        let layout = &codes.format.layout;
+        let code = codes.code(i);
+        let record = codes.record(i);
+        let model = &self.encoder.model;
+        let mut rotated = vec![0.0f32; model.dims];
+        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
+            if segment.bits == 0 {
+                continue;
+            }
+            let scale = segment.read_scale(layout, &record) * constants.unit;
+            let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
+            // The middle of the cell that the top bits leave.
+            let dropped = segment.bits.saturating_sub(bits);
+            let middle = ((1u32 << dropped) - 1) as f32 * 0.5;
+            for d in segment.start..segment.start + segment.dims {
+                let top = f32::from(code[d] >> dropped << dropped);
+                // The encoder's scale makes <ô, o> = |o|^2; as a point the nearest is a little
+                // shorter, by the squared cosine between the two.
+                let cosine_sq = constants.norm * constants.norm
+                    / (constants.norm * constants.norm + constants.full_error.powi(2));
+                rotated[d] = (top + middle - half) * scale * cosine_sq;
+            }
+        }
+        self.encoder
+            .rotation
+            .apply_inverse(&rotated, model.dim)
+            .iter()
+            .zip(&self.encoder.mean)
+            .map(|(x, mean)| x + mean)
+            .collect()
+    }
+
+    /// Estimates the distance of a query to every code, from all its bits.
+    ///
+    /// # Errors
+    /// [`SearchError::Query`] for a query that is not acceptable.
+    ///
+    /// # Panics
+    /// If the codes come from a quantizer with another plan.
+    pub fn estimate(&self, codes: &SaqCodes, query: &[f32]) -> Result<Vec<Estimate>, SearchError> {
+        self.check(codes);
+        let model = &self.encoder.model;
+        if query.len() != model.dim {
+            let (expected, found) = (model.dim, query.len());
+            return Err(VectorError::DimMismatch { expected, found }.into());
+        }
+        let mut values = query.to_vec();
+        prepare_query(model.metric, &mut values)?;
+        let view = QueryModel { model, format: &codes.format };
+        let mut query = Query::default();
+        query.values = self.encoder.rotation.apply(&self.encoder.mean, &values);
+        view.prepare(&mut query, nonius_simd::dot_f32(&values, &self.encoder.mean), 3.0);
+        let mut list = ListQuery::default();
+        view.enter_list(&query, None, &mut list);
+        let to_distance = match model.metric {
+            Metric::Cosine => 0.5,
+            Metric::L2 | Metric::InnerProduct => 1.0,
+        };
+        Ok((0..codes.len)
+            .map(|i| {
+                let block = codes.block(i);
+                let key = view.refine(&query, &list, block, i % BLOCK, codes.rest(i));
+                Estimate {
+                    distance: model.metric.distance_of_key(key),
+                    deviation: to_distance * view.deviation(&list, block, i % BLOCK),
+                }
+            })
+            .collect())
+    }
+
+    fn check(&self, codes: &SaqCodes) {
+        let ours = self.encoder.model.plan.iter().map(|s| (s.dims, s.bits));
+        assert!(
+            codes.format.layout.segments.iter().map(|s| (s.dims, s.bits)).eq(ours),
+            "codes of another quantizer"
+        );
+    }
+}
+
+/// Checks rows, and brings them to unit norm if the metric wants it.
+fn accept(metric: Metric, rows: &mut Matrix) -> Result<(), VectorError> {
+    let dim = rows.dim();
+    for (number, row) in rows.data_mut().chunks_exact_mut(dim).enumerate() {
+        check_row(row, number, metric.normalizes())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Clustered data with a long-tailed spectrum.
+    fn data(rows: usize, dim: usize, seed: u64) -> Matrix {
+        let mut random = Random::new(seed, 0);
+        let centres: Vec<Vec<f64>> =
+            (0..20).map(|_| (0..dim).map(|_| random.normal()).collect()).collect();
+        let mut values = Vec::new();
+        for _ in 0..rows {
+            let centre = &centres[random.below(20) as usize];
+            for (d, c) in centre.iter().enumerate() {
+                let spread = 1.0 / (1.0 + d as f64 / 8.0);
+                values.push(((0.7 * c + random.normal()) * spread) as f32);
+            }
+        }
+        Matrix::new(dim, values).unwrap()
+    }
+
+    fn train_on(vectors: &Matrix, spec: &str, metric: Metric) -> Saq {
+        let config = SaqConfig { metric, quantizer: spec.parse().unwrap(), ..SaqConfig::default() };
+        Saq::train(vectors.view(), &config).unwrap()
+    }
+
+    fn exact(metric: Metric, q: &[f32], x: &[f32]) -> f64 {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        match metric {
+            Metric::L2 => {
+                q.iter().zip(x).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum()
+            }
+            Metric::InnerProduct => dot(q, x),
+            Metric::Cosine => 1.0 - dot(q, x) / (dot(q, q) * dot(x, x)).sqrt(),
+        }
+    }
+
+    #[test]
+    fn bounds_hold_and_estimates_are_unbiased() {
+        let vectors = data(2000, 64, 1);
+        for metric in Metric::ALL {
+            for spec in ["rabitq", "erabitq:3", "saq:2", "saq:4", "saq:7"] {
+                let saq = train_on(&vectors, spec, metric);
+                let codes = saq.encode(vectors.view()).unwrap();
+                let (mut inside, mut count, mut sum, mut spread) = (0, 0, 0.0, 0.0);
+                for q in (0..2000).step_by(100) {
+                    let query = vectors.row(q);
+                    for (i, e) in saq.estimate(&codes, query).unwrap().iter().enumerate() {
+                        if i == q {
+                            continue;
+                        }
+                        let error = f64::from(e.distance) - exact(metric, query, vectors.row(i));
+                        inside += i32::from(error.abs() <= 3.0 * f64::from(e.deviation) + 1e-5);
+                        count += 1;
+                        sum += error / f64::from(e.deviation);
+                        spread += (error / f64::from(e.deviation)).powi(2);
+                    }
+                }
+                let share = f64::from(inside) / f64::from(count);
+                assert!(share > 0.99, "{metric} {spec}: {share} within three deviations");
+                let bias = sum / f64::from(count);
+                assert!(bias.abs() < 0.12, "{metric} {spec}: bias of {bias} deviations");
+                // The bound is not idle: it is within a factor of two of the true deviation.
+                let rms = (spread / f64::from(count)).sqrt();
+                assert!(rms > 0.5 && rms < 1.1, "{metric} {spec}: {rms}");
+            }
+        }
+    }
+
+    #[test]
+    fn decoding_comes_nearer_with_every_bit() {
+        let vectors = data(500, 48, 2);
+        let saq = train_on(&vectors, "erabitq:8", Metric::L2);
+        let codes = saq.encode(vectors.view()).unwrap();
+        let error = |bits: u32| -> f64 {
+            (0..500)
+                .map(|i| exact(Metric::L2, &saq.decode_bits(&codes, i, bits), vectors.row(i)))
+                .sum()
+        };
+        let errors: Vec<f64> = (1..=8).map(error).collect();
+        // From the second bit on the grid is finer with each bit; the first cells are very wide.
+        assert!(errors[1..].windows(2).all(|w| w[1] < w[0] * 0.5), "{errors:?}");
+        let energy: f64 =
+            (0..500).map(|i| exact(Metric::L2, vectors.row(i), &saq.encoder.mean)).sum();
+        assert!(errors[7] < energy * 1e-4, "{errors:?} of {energy}");
+    }
+
+    #[test]
+    fn codes_are_progressive_in_the_record() {
+        let vectors = data(40, 16, 3);
+        let saq = train_on(&vectors, "erabitq:7", Metric::L2);
+        let codes = saq.encode(vectors.view()).unwrap();
+        let layout = &codes.format.layout;
+        let scan_bits = layout.segments[0].scan_bits;
+        for i in 0..40 {
+            // The first stage alone holds the top bits of every dimension.
+            let mut record = codes.record(i);
+            record[layout.rest_start()..].fill(0);
+            let mut top = vec![0; layout.dims];
+            layout.unpack_codes(&record, &mut top);
+            let shift = 7 - scan_bits;
+            let expected: Vec<u16> = codes.code(i).iter().map(|c| c >> shift << shift).collect();
+            assert_eq!(top, expected);
+        }
+    }
+
+    #[test]
+    fn scale_formats_match_the_plan() {
+        for bits in 0..=13 {
+            let bytes = super::super::scale::bytes(bits);
+            let expected = if bytes == 1 { 255 } else { 65_535 };
+            assert_eq!(ScaleFormat::of_bits(bits).max, expected);
+        }
+    }
+}
