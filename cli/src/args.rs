@@ -1,0 +1,146 @@
+//! The command line: the list of subcommands and the flags that several of them share.
+
+use clap::{Args, Parser, Subcommand};
+use nonius::{QuantizerSpec, SearchParams};
+
+use crate::commands::{build, convert, demo, eval, info, quality, search, truth, verify};
+use crate::output::Failure;
+
+/// Nearest-neighbour search over compressed vectors in memory-mapped index files.
+///
+/// Vector files: .fvecs .bvecs .fbin .u8bin .i8bin .npy, and where the tool was built with them
+/// .hdf5 (FILE.hdf5:NAME picks a dataset), .parquet and .arrow (FILE.parquet:COLUMN).
+#[derive(Debug, Parser)]
+#[command(name = "nonius", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::DemoArgs),
+    Build(build::BuildArgs),
+    Search(search::SearchArgs),
+    Eval(eval::EvalArgs),
+    Quality(quality::QualityArgs),
+    Truth(truth::TruthArgs),
+    Info(info::InfoArgs),
+    Verify(verify::VerifyArgs),
+    Convert(convert::ConvertArgs),
+}
+
+/// The most threads that `--threads` takes: beyond it a typing error is likelier than a machine.
+const MAX_THREADS: usize = 4096;
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Threads {
+    /// Threads to work with [default: all processors]
+    #[arg(long, value_name = "T", value_parser = threads)]
+    threads: Option<usize>,
+}
+
+impl Threads {
+    /// Runs `work` on a pool of as many threads as were asked for.
+    pub(crate) fn run(
+        self,
+        work: impl FnOnce() -> Result<(), Failure> + Send,
+    ) -> Result<(), Failure> {
+        let mut pool = rayon::ThreadPoolBuilder::new();
+        if let Some(threads) = self.threads {
+            pool = pool.num_threads(threads);
+        }
+        let pool = pool.build().map_err(|error| Failure::new("starting the threads", &error))?;
+        pool.install(work)
+    }
+}
+
+/// How vectors are compressed; shared by the commands that build.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Quantizer {
+    /// Quantizer: saq, rabitq or erabitq, or with its bits in one word: saq:4, saq:0.5,
+    /// saq:48B (bytes), rabitq, erabitq:4
+    #[arg(long, value_name = "NAME", default_value = "saq")]
+    quantizer: String,
+
+    /// Average bits of a dimension, fractions allowed [default: 4]
+    #[arg(long, value_name = "B", conflicts_with = "bytes")]
+    bits: Option<f64>,
+
+    /// Bytes of a vector, codes and factors, instead of --bits
+    #[arg(long, value_name = "N")]
+    bytes: Option<usize>,
+}
+
+impl Quantizer {
+    /// The quantizer that the flags describe together.
+    pub(crate) fn spec(&self) -> Result<QuantizerSpec, Failure> {
+        let name = &self.quantizer;
+        let text = match (self.bits, self.bytes) {
+            (None, None) => name.clone(),
+            (Some(_), _) | (_, Some(_)) if name.contains(':') => {
+                return Err(Failure::usage(format!(
+                    "--quantizer {name} names its bits already; leave --bits and --bytes out"
+                )));
+            }
+            (Some(bits), _) => format!("{name}:{bits}"),
+            (None, Some(bytes)) => format!("{name}:{bytes}B"),
+        };
+        text.parse().map_err(|error| Failure::usage(format!("{error}")))
+    }
+}
+
+/// Flags of a search beside `k` and `nprobe`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SearchFlags {
+    /// Standard deviations of its error that an estimate may be off before a candidate is given
+    /// up
+    #[arg(long, value_name = "S", default_value_t = SearchParams::default().confidence,
+        value_parser = confidence)]
+    pub(crate) confidence: f32,
+
+    /// Rerank with the vectors of this file, by row number = id, instead of those that the index
+    /// keeps
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rerank_from: Option<std::path::PathBuf>,
+}
+
+/// Parses a whole number of at least 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number from 1 on".to_owned()),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        threads if threads <= MAX_THREADS => Ok(threads),
+        _ => Err(format!("expected at most {MAX_THREADS}")),
+    }
+}
+
+fn confidence(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(deviations) if deviations >= 0.0 && deviations.is_finite() => Ok(deviations),
+        _ => Err("expected a finite number from 0 on".to_owned()),
+    }
+}
+
+/// Refuses a `NONIUS_SIMD` that names no level of this processor, on which the library would
+/// panic.
+pub(crate) fn check_simd_level() -> Result<(), Failure> {
+    match std::env::var("NONIUS_SIMD") {
+        Ok(name) if !name.is_empty() => {
+            let level: nonius_simd::Level =
+                name.parse().map_err(|error| Failure::usage(format!("NONIUS_SIMD: {error}")))?;
+            if level.is_available() {
+                Ok(())
+            } else {
+                Err(Failure::usage(format!("NONIUS_SIMD: this processor has no {level}")))
+            }
+        }
+        _ => Ok(()),
+    }
+}
