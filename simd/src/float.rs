@@ -3,6 +3,8 @@
 use half::f16;
 
 use crate::dispatch::{Level, dispatch, level};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+use crate::neon;
 use crate::scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};

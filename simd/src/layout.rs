@@ -1,6 +1,8 @@
 //! The layouts that kernels read, and the checked doors to the kernels.
 
 use crate::dispatch::{Level, dispatch, level};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+use crate::neon;
 use crate::scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
