@@ -46,13 +46,14 @@ impl Numbers {
             .collect()
     }
 
-    /// Numbers of both signs from about 2^-14 to 2^2, which `f16` holds too, and some zeros.
+    /// Numbers of both signs below 8 with all 24 bits in use, so that products do get rounded and
+    /// a fused multiplication would show.
     fn f32s(&mut self, count: usize) -> Vec<f32> {
         (0..count)
             .map(|_| {
                 let bits = self.next();
-                let magnitude =
-                    (bits % 2048) as f32 / 1024.0 * 2.0f32.powi((bits >> 40) as i32 % 16 - 13);
+                let magnitude = (bits % (1 << 24)) as f32 / (1 << 23) as f32
+                    * 2.0f32.powi((bits >> 40) as i32 % 16 - 13);
                 if bits >> 63 == 0 { magnitude } else { -magnitude }
             })
             .collect()
