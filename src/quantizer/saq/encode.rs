@@ -5,7 +5,7 @@ use nonius_simd::{BLOCK, Panels, Panels8, Vectorize, gemm_i8, gemm_i16};
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
 use super::scale::ScaleFormat;
-use super::{CodeFormat, Encoder, Rotation, SegmentConstants};
+use super::{CodeFormat, Encoder, Rotation, Segment, SegmentConstants};
 use crate::metric::Metric;
 use crate::train::RowsI16;
 
@@ -103,32 +103,44 @@ impl Encoder {
     /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
     /// `scratch.o` holds the rotated rows, a lane each.
     fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
-        if let Some(coarse) = &self.coarse {
-            return coarse.rotate_lanes(scratch, self.model.dims);
-        }
-        let count = scratch.rows.rows();
-        let depth = scratch.rows.depth();
-        pack_rows(&mut scratch.packed, depth, scratch.rows.values());
-        scratch.product.resize(self.model.dims * BLOCK, 0);
-        let panels = Panels::new(BLOCK, depth, &scratch.packed);
-        gemm_i16(&self.rotation.rows, panels, &mut scratch.product);
-        let mut inverse = [0.0; BLOCK];
-        inverse[..count].copy_from_slice(scratch.rows.inverse());
+        let fine = self.coarse.as_ref().map_or(self.model.dims, |coarse| coarse.start);
         scratch.o.resize(self.model.dims, [0.0; BLOCK]);
-        nonius_simd::level().vectorize(Scale {
-            product: &scratch.product,
-            rows: &self.rotation.inverse,
-            lanes: inverse,
-            offsets: [0; BLOCK],
-            out: &mut scratch.o,
-        });
+        if fine > 0 {
+            let EncodeScratch { rows, packed, product, o, .. } = scratch;
+            let depth = rows.depth();
+            pack_lanes::<i16, 2>(packed, depth, rows.values().chunks_exact(depth));
+            product.resize(fine * BLOCK, 0);
+            gemm_i16(
+                &self.rotation.rows[..fine * depth],
+                Panels::new(BLOCK, depth, packed),
+                product,
+            );
+            let mut inverse = [0.0; BLOCK];
+            inverse[..rows.rows()].copy_from_slice(rows.inverse());
+            nonius_simd::level().vectorize(Scale {
+                product,
+                rows: &self.rotation.inverse[..fine],
+                lanes: inverse,
+                offsets: [0; BLOCK],
+                out: &mut o[..fine],
+            });
+        }
+        if let Some(coarse) = &self.coarse {
+            coarse.rotate_lanes(scratch);
+        }
     }
 }
 
-/// The rotation in eight bits, for [`Encoding::Fast`](crate::Encoding): half the work, and an
-/// error of about a hundredth of a coordinate's standard deviation.
+/// The largest number of bits for which eight bits of the rotation will do.
+const COARSE_BITS: u32 = 5;
+
+/// The rotation of the segments with few bits in eight bits, for
+/// [`Encoding::Fast`](crate::Encoding): half the work, and an error of about a hundredth of a
+/// coordinate's standard deviation.
 #[derive(Clone, Debug)]
 pub(crate) struct CoarseRotation {
+    /// The first dimension that is rotated so.
+    start: usize,
     /// Row by row, each of the dimension rounded up to a multiple of 4; 128 is added.
     rows: Vec<u8>,
     /// What each row is multiplied by.
@@ -136,14 +148,14 @@ pub(crate) struct CoarseRotation {
 }
 
 impl CoarseRotation {
-    /// Rounds the rows of a rotation (`depth` values each) to eight bits.
-    pub(crate) fn of(rotation: &Rotation, dim: usize) -> CoarseRotation {
+    /// Rounds the rows of a rotation that belong to segments with few bits.
+    pub(crate) fn of(rotation: &Rotation, dim: usize, plan: &[Segment]) -> CoarseRotation {
         let depth = dim.next_multiple_of(4);
-        let mut coarse = CoarseRotation { rows: Vec::new(), inverse: Vec::new() };
+        let start = plan.iter().take_while(|s| s.bits > COARSE_BITS).map(|s| s.dims).sum::<usize>();
+        let mut coarse = CoarseRotation { start, rows: Vec::new(), inverse: Vec::new() };
         let mut narrow = vec![0i8; depth];
-        for (row, &inverse) in
-            rotation.rows.chunks_exact(dim.next_multiple_of(2)).zip(&rotation.inverse)
-        {
+        let rows = rotation.rows.chunks_exact(dim.next_multiple_of(2));
+        for (row, &inverse) in rows.zip(&rotation.inverse).skip(start) {
             let (factor, _) = narrow_row(row, &mut narrow);
             coarse.inverse.push(inverse * factor);
             coarse.rows.extend(narrow.iter().map(|&v| (i16::from(v) + 128) as u8));
@@ -151,34 +163,31 @@ impl CoarseRotation {
         coarse
     }
 
-    fn rotate_lanes(&self, scratch: &mut EncodeScratch, dims: usize) {
+    fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
+        let dims = self.inverse.len();
+        if dims == 0 {
+            return;
+        }
         let depth = self.rows.len() / dims;
         let EncodeScratch { rows, narrow, packed8, product, o, .. } = scratch;
-        packed8.clear();
-        packed8.resize(BLOCK * depth, 0);
-        narrow.resize(depth, 0);
-        let (mut factors, mut sums) = ([0.0; BLOCK], [0; BLOCK]);
-        for (lane, row) in rows.values().chunks_exact(rows.depth()).enumerate() {
-            let (factor, sum) = nonius_simd::level().vectorize(Narrow { row, out: narrow });
+        narrow.resize(BLOCK * depth, 0);
+        let (mut factors, mut offsets) = ([0.0; BLOCK], [0; BLOCK]);
+        let wide = rows.values().chunks_exact(rows.depth());
+        for (lane, (row, out)) in wide.zip(narrow.chunks_exact_mut(depth)).enumerate() {
+            let (factor, sum) = nonius_simd::level().vectorize(Narrow { row, out });
             factors[lane] = factor * rows.inverse()[lane];
-            sums[lane] = sum;
-            let panel = &mut packed8[(lane / 16) * 16 * depth..][..16 * depth];
-            let columns = panel.as_chunks_mut::<4>().0.as_chunks_mut::<16>().0;
-            for (&quad, column) in narrow.as_chunks::<4>().0.iter().zip(columns) {
-                column[lane % 16] = quad;
-            }
+            // The rows carry 128 too much in every value.
+            offsets[lane] = 128 * sum;
         }
+        pack_lanes::<i8, 4>(packed8, depth, narrow.chunks_exact(depth).take(rows.rows()));
         product.resize(dims * BLOCK, 0);
         gemm_i8(&self.rows, Panels8::new(BLOCK, depth, packed8), product);
-        o.resize(dims, [0.0; BLOCK]);
-        // The rows carry 128 too much in every value.
-        let offsets = sums.map(|sum| 128 * sum);
         nonius_simd::level().vectorize(Scale {
             product,
             rows: &self.inverse,
             lanes: factors,
             offsets,
-            out: o,
+            out: &mut o[self.start..],
         });
     }
 }
@@ -216,15 +225,20 @@ fn narrow_row(row: &[i16], out: &mut [i8]) -> (f32, i32) {
     (f32::from(largest) / 127.0, sum)
 }
 
-/// Packs up to 32 rows into two panels of 16, as [`Panels`] wants them.
-fn pack_rows(packed: &mut Vec<i16>, depth: usize, values: &[i16]) {
+/// Packs up to 32 rows of `depth` values into two panels of 16 rows, as [`Panels`] and
+/// [`Panels8`] want them: `N` values of each row side by side.
+fn pack_lanes<'a, T: Copy + Default + 'a, const N: usize>(
+    packed: &mut Vec<T>,
+    depth: usize,
+    rows: impl Iterator<Item = &'a [T]>,
+) {
     packed.clear();
-    packed.resize(BLOCK * depth, 0);
-    for (lane, row) in values.chunks_exact(depth).enumerate() {
+    packed.resize(BLOCK * depth, T::default());
+    for (lane, row) in rows.enumerate() {
         let panel = &mut packed[(lane / 16) * 16 * depth..][..16 * depth];
-        let columns = panel.as_chunks_mut::<2>().0.as_chunks_mut::<16>().0;
-        for (&pair, column) in row.as_chunks::<2>().0.iter().zip(columns) {
-            column[lane % 16] = pair;
+        let columns = panel.as_chunks_mut::<N>().0.as_chunks_mut::<16>().0;
+        for (&values, column) in row.as_chunks::<N>().0.iter().zip(columns) {
+            column[lane % 16] = values;
         }
     }
 }
@@ -279,10 +293,10 @@ impl Vectorize for EncodeBlock<'_> {
                     c[lane] = value;
                 }
             }
-            for (o, c) in o.iter_mut().zip(c.iter()) {
-                for j in 0..BLOCK {
-                    o[j] -= c[j];
-                }
+            // One flat loop: of two nested ones the compiler would vectorise the outer, with
+            // gathers.
+            for (o, c) in o.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
+                *o -= c;
             }
         }
         u.resize(layout.dims, [0.0; BLOCK]);
@@ -444,10 +458,8 @@ fn pack_segment(
     // Adding 2^23 to an integer leaves it in the low bits of the float.
     const TO_INTEGER: f32 = 8_388_608.0;
     codes.resize(segment.dims, [0; BLOCK]);
-    for (code, u) in codes.iter_mut().zip(u) {
-        for j in 0..BLOCK {
-            code[j] = ((u[j] + half) + TO_INTEGER).to_bits() as u16;
-        }
+    for (code, u) in codes.as_flattened_mut().iter_mut().zip(u.as_flattened()) {
+        *code = ((u + half) + TO_INTEGER).to_bits() as u16;
     }
     let rest_bits = segment.rest_bits();
     let out = &mut bytes[segment.group / 2..][..segment.groups / 2];
@@ -514,6 +526,6 @@ impl EncodeScratch {
 pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
         crate::index::Encoding::Full => Effort { steps: 5, sweeps: 1 },
-        crate::index::Encoding::Fast => Effort { steps: 1, sweeps: 0 },
+        crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
     }
 }

@@ -198,7 +198,7 @@ pub(crate) fn train(
         effort: effort(encoding),
     };
     if encoding == Encoding::Fast {
-        encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim));
+        encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim, &plan));
     }
     learn_constants(&mut encoder, set, &pairs);
     Ok(encoder)
