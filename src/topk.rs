@@ -11,30 +11,77 @@ pub struct Neighbor {
     pub distance: f32,
 }
 
-/// The k smallest (key, id) pairs seen so far; ties in the key go to the smaller id.
+/// What a [`TopK`] holds: something with a key, smaller is better, and an id that breaks ties.
+pub trait Ranked: Copy {
+    /// The key.
+    fn key(&self) -> f32;
+    /// The id.
+    fn id(&self) -> u64;
+}
+
+impl Ranked for (f32, u64) {
+    #[inline]
+    fn key(&self) -> f32 {
+        self.0
+    }
+
+    #[inline]
+    fn id(&self) -> u64 {
+        self.1
+    }
+}
+
+/// A key, an id and something that goes along.
+impl<T: Copy> Ranked for (f32, u64, T) {
+    #[inline]
+    fn key(&self) -> f32 {
+        self.0
+    }
+
+    #[inline]
+    fn id(&self) -> u64 {
+        self.1
+    }
+}
+
+/// The k entries of smallest key seen so far; ties in the key go to the smaller id.
 ///
-/// Pushing is O(log k) for a pair that enters and O(1) for one that does not. The heap is reused
+/// Pushing is O(log k) for an entry that stays and O(1) for one that does not. The heap is reused
 /// between queries without a new allocation as long as k does not grow.
-#[derive(Clone, Debug, Default)]
-pub struct TopK {
+#[derive(Clone, Debug)]
+pub struct TopK<E = (f32, u64)> {
     k: usize,
     /// A binary max-heap by (key, id).
-    heap: Vec<(f32, u64)>,
+    heap: Vec<E>,
 }
 
 #[inline]
-fn less(a: (f32, u64), b: (f32, u64)) -> bool {
-    a.0 < b.0 || (a.0 == b.0 && a.1 < b.1)
+fn less<E: Ranked>(a: &E, b: &E) -> bool {
+    a.key() < b.key() || (a.key() == b.key() && a.id() < b.id())
 }
 
 impl TopK {
-    /// A heap for `k` results.
+    /// A heap for `k` pairs of key and id.
     pub fn new(k: usize) -> TopK {
         let mut top = TopK::default();
         top.reset(k);
         top
     }
 
+    /// Offers a pair.
+    #[inline]
+    pub fn push(&mut self, key: f32, id: u64) {
+        self.offer((key, id));
+    }
+}
+
+impl<E> Default for TopK<E> {
+    fn default() -> TopK<E> {
+        TopK { k: 0, heap: Vec::new() }
+    }
+}
+
+impl<E: Ranked> TopK<E> {
     /// Empties the heap and sets a new `k`.
     pub fn reset(&mut self, k: usize) {
         self.k = k;
@@ -43,17 +90,17 @@ impl TopK {
         self.heap.reserve(k.min(4096));
     }
 
-    /// The key that a new pair must not exceed to enter: infinity while there is room.
+    /// The key that a new entry must not exceed to enter: infinity while there is room.
     #[inline]
     pub fn threshold(&self) -> f32 {
         if self.heap.len() < self.k {
             f32::INFINITY
         } else {
-            self.heap.first().map_or(f32::NEG_INFINITY, |worst| worst.0)
+            self.heap.first().map_or(f32::NEG_INFINITY, |worst| worst.key())
         }
     }
 
-    /// How many pairs are held.
+    /// How many entries are held.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
@@ -63,31 +110,31 @@ impl TopK {
         self.heap.is_empty()
     }
 
-    /// Offers a pair.
+    /// Offers an entry.
     #[inline]
-    pub fn push(&mut self, key: f32, id: u64) {
+    pub fn offer(&mut self, entry: E) {
         if self.heap.len() < self.k {
-            self.heap.push((key, id));
+            self.heap.push(entry);
             self.sift_up(self.heap.len() - 1);
-        } else if let Some(&worst) = self.heap.first()
-            && less((key, id), worst)
+        } else if let Some(worst) = self.heap.first()
+            && less(&entry, worst)
         {
-            self.heap[0] = (key, id);
+            self.heap[0] = entry;
             self.sift_down(0, self.heap.len());
         }
     }
 
     /// Sorts what is held, best first, and shows it. Call [`reset`](TopK::reset) before the next
     /// push.
-    pub fn sorted(&mut self) -> &[(f32, u64)] {
-        self.heap.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    pub fn sorted(&mut self) -> &[E] {
+        self.heap.sort_unstable_by(|a, b| a.key().total_cmp(&b.key()).then(a.id().cmp(&b.id())));
         &self.heap
     }
 
     fn sift_up(&mut self, mut child: usize) {
         while child > 0 {
             let parent = (child - 1) / 2;
-            if !less(self.heap[parent], self.heap[child]) {
+            if !less(&self.heap[parent], &self.heap[child]) {
                 break;
             }
             self.heap.swap(parent, child);
@@ -101,10 +148,10 @@ impl TopK {
             if child >= len {
                 break;
             }
-            if child + 1 < len && less(self.heap[child], self.heap[child + 1]) {
+            if child + 1 < len && less(&self.heap[child], &self.heap[child + 1]) {
                 child += 1;
             }
-            if !less(self.heap[parent], self.heap[child]) {
+            if !less(&self.heap[parent], &self.heap[child]) {
                 break;
             }
             self.heap.swap(parent, child);

@@ -23,7 +23,7 @@ use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
 use crate::metric::Metric;
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::saq::{self, CodeFormat, EncodeScratch, Encoder, Lists, TrainingSet};
+use crate::quantizer::saq::{self, EncodeScratch, Encoder, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -91,7 +91,7 @@ impl<'a> IndexBuilder<'a> {
         let mut job = Job::prepare(source, self.config, self.ids, progress)?;
         let plan = job.assign(None)?;
         let writer =
-            MemoryWriter::in_memory(plan.fields, plan.layout.clone()).map_err(BuildError::Write)?;
+            MemoryWriter::in_memory(plan.fields, plan.places.clone()).map_err(BuildError::Write)?;
         let (bytes, mut report) = job.encode(plan, writer)?;
         report.total_seconds = start.elapsed().as_secs_f64();
         let index = Container::from_bytes(bytes)
@@ -119,7 +119,7 @@ impl<'a> IndexBuilder<'a> {
         };
         let mut job = Job::prepare(source, self.config, self.ids, progress)?;
         let plan = job.assign(Some(path))?;
-        let writer = FileWriter::create(path, plan.fields, plan.layout.clone())
+        let writer = FileWriter::create(path, plan.fields, plan.places.clone())
             .map_err(BuildError::Write)?;
         let ((), mut report) = job.encode(plan, writer)?;
         report.total_seconds = start.elapsed().as_secs_f64();
@@ -153,9 +153,9 @@ struct Job<'a, 'p> {
 /// What the first pass decides.
 struct Plan {
     fields: HeaderFields,
-    layout: Layout,
+    places: Layout,
     meta: Meta,
-    format: CodeFormat,
+    layout: saq::Layout,
     /// Vectors in each list.
     sizes: Vec<u64>,
     assignments: Assignments,
@@ -229,6 +229,10 @@ impl<'a, 'p> Job<'a, 'p> {
             check_row(row, row_numbers[i], normalizes)?;
         }
 
+        let scale = scale_of(&sample, config.metric);
+        for value in sample.data_mut() {
+            *value *= scale;
+        }
         let mean = mean_of(&sample);
         let mut assigner = None;
         let mut inertia = Vec::new();
@@ -256,6 +260,7 @@ impl<'a, 'p> Job<'a, 'p> {
             mean: &mean,
             lists: assigner.as_ref().map(|a| (a.centroids().view(), &of_row[..])),
             metric: config.metric,
+            scale,
         };
         let saq = saq::train(&set, &config.quantizer, config.encoding, config.seed)?;
         report(progress, Stage::Train, 1, 1)?;
@@ -333,7 +338,6 @@ impl<'a, 'p> Job<'a, 'p> {
             ),
         };
         let mut sizes = vec![0u64; self.nlist];
-        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
         let source = self.source;
         let mut reader = source.reader()?;
         let chunk_rows = self.chunk_rows();
@@ -344,26 +348,27 @@ impl<'a, 'p> Job<'a, 'p> {
             let count = chunk_rows.min(rows - first);
             let (values, lists) = (&mut values[..count * dim], &mut lists[..count]);
             self.read(&mut *reader, first, values)?;
-            let mean = &self.saq.mean;
-            let model = &self.saq.model;
-            let extremes = values
+            let (mean, scale) = (&self.saq.mean, self.saq.model.scale);
+            values
                 .par_chunks_mut(TASK_ROWS * dim)
-                .map_init(RowsI16::new, |quantized, values| {
-                    quantized.quantize_centred(values, mean);
-                    let mut base = vec![0.0; quantized.rows()];
-                    model.additive_base(mean, values, quantized, &mut base);
-                    for row in values.chunks_exact_mut(dim) {
-                        subtract(row, mean);
+                .enumerate()
+                .map(|(task, values)| {
+                    for (i, row) in values.chunks_exact_mut(dim).enumerate() {
+                        for (x, mean) in row.iter_mut().zip(mean) {
+                            *x = *x * scale - mean;
+                        }
+                        // Far from the rest of the set: huge in its units.
+                        if !nonius_simd::dot_f32(row, row).is_finite() {
+                            return Err(VectorError::TooLarge {
+                                row: first + task * TASK_ROWS + i,
+                            });
+                        }
                     }
-                    base.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &b| {
-                        (low.min(b), high.max(b))
-                    })
+                    Ok(())
                 })
-                .collect::<Vec<_>>();
-            for (a, b) in extremes {
-                low = low.min(a);
-                high = high.max(b);
-            }
+                .collect::<Vec<_>>()
+                .into_iter()
+                .collect::<Result<(), VectorError>>()?;
             if let Some(assigner) = &self.assigner {
                 let mut l2_sq = vec![0.0; count];
                 assigner.assign_into(values, lists, &mut l2_sq);
@@ -375,7 +380,7 @@ impl<'a, 'p> Job<'a, 'p> {
         }
         report(self.progress, Stage::Assign, rows, rows)?;
 
-        let format = self.saq.model.format(low, high);
+        let layout = self.saq.model.layout();
         let largest_id = match self.ids {
             Some(ids) => ids.iter().copied().max().unwrap_or(0),
             None => rows as u64 - 1,
@@ -388,24 +393,24 @@ impl<'a, 'p> Job<'a, 'p> {
             dims: model.dims as u32,
             keep: keep_code(self.config.keep),
             id_bytes: if largest_id <= u64::from(u32::MAX) { 4 } else { 8 },
-            additive_bytes: format.layout.additive_bytes as u32,
+            additive_bytes: layout.additive_bytes as u32,
             lists: u32::from(model.lists),
             spec,
             spec_value,
-            additive_low: format.additive.low,
-            additive_step: format.additive.step,
+            scale: model.scale,
+            additive_low: model.additive.low,
+            additive_step: model.additive.step,
             correction: model.correction,
             shift_step: model.shift_step,
             noise: model.noise,
-            reserved: [0; 11],
+            reserved: [0; 10],
         };
-        let lengths =
-            section_lengths(dim, &format.layout, &meta, rows as u64).ok_or_else(|| {
-                BuildError::Config(crate::error::ConfigError::new(
-                    "vectors",
-                    "the file would be too large",
-                ))
-            })?;
+        let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {
+            BuildError::Config(crate::error::ConfigError::new(
+                "vectors",
+                "the file would be too large",
+            ))
+        })?;
         Ok(Plan {
             fields: HeaderFields {
                 dim,
@@ -413,9 +418,9 @@ impl<'a, 'p> Job<'a, 'p> {
                 metric: self.config.metric,
                 quantizer: SAQ,
             },
-            layout: Layout::new(lengths)?,
+            places: Layout::new(lengths)?,
             meta,
-            format,
+            layout,
             sizes,
             assignments,
             assign_seconds: start.elapsed().as_secs_f64(),
@@ -430,11 +435,11 @@ impl<'a, 'p> Job<'a, 'p> {
     ) -> Result<(S::Output, BuildReport), BuildError> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
-        let Plan { meta, format, sizes, assignments, assign_seconds, layout: places, .. } = plan;
+        let Plan { meta, layout, sizes, assignments, assign_seconds, places, .. } = plan;
         self.write_small_sections(&writer, &meta, &sizes).map_err(BuildError::Write)?;
 
-        let stride = format.layout.record_bytes();
-        let mut lists = ListWriters::new(&format, &sizes, &self);
+        let stride = layout.record_bytes();
+        let mut lists = ListWriters::new(&layout, &sizes, &self);
         let encoder_nanos = AtomicU64::new(0);
         let mut reader = self.source.reader()?;
         let chunk_rows = self.chunk_rows();
@@ -458,7 +463,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 .for_each_init(EncodeScratch::default, |scratch, ((records, values), of_row)| {
                     let start = Instant::now();
                     let lists = centroids.map(|centroids| Lists { of_row, centroids });
-                    saq.encode_rows(&format, values, lists.as_ref(), scratch, records);
+                    saq.encode_rows(&layout, values, lists.as_ref(), scratch, records);
                     let nanos = start.elapsed().as_nanos() as u64;
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
@@ -469,7 +474,6 @@ impl<'a, 'p> Job<'a, 'p> {
         report(self.progress, Stage::Encode, rows, rows)?;
         lists.finish(&writer).map_err(BuildError::Write)?;
         let bytes_per_vector = {
-            let layout = &format.layout;
             let scan = meta.blocks as f64 * layout.block_bytes() as f64;
             scan / rows as f64 + layout.rest_bytes as f64 + f64::from(meta.id_bytes)
         };
@@ -533,7 +537,7 @@ impl<'a, 'p> Job<'a, 'p> {
 
 /// Where each list's next vector goes.
 struct ListWriters<'a> {
-    format: &'a CodeFormat,
+    layout: &'a saq::Layout,
     keep: Keep,
     ids: Option<&'a [u64]>,
     id_bytes: usize,
@@ -552,7 +556,7 @@ struct ListWriter {
 }
 
 impl<'a> ListWriters<'a> {
-    fn new(format: &'a CodeFormat, sizes: &[u64], job: &Job<'a, '_>) -> ListWriters<'a> {
+    fn new(layout: &'a saq::Layout, sizes: &[u64], job: &Job<'a, '_>) -> ListWriters<'a> {
         let (mut position, mut block) = (0, 0);
         let lists = sizes
             .iter()
@@ -566,7 +570,7 @@ impl<'a> ListWriters<'a> {
         let largest =
             job.ids.map_or(job.rows as u64 - 1, |ids| ids.iter().copied().max().unwrap_or(0));
         ListWriters {
-            format,
+            layout,
             keep: job.config.keep,
             ids: job.ids,
             id_bytes: if largest <= u64::from(u32::MAX) { 4 } else { 8 },
@@ -598,7 +602,7 @@ impl<'a> ListWriters<'a> {
             order[next[list as usize]] = row as u32;
             next[list as usize] += 1;
         }
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let (stride, head, rest_start) =
             (layout.record_bytes(), layout.rest_start(), layout.rest_start());
         let (ids, id_bytes, keep, dim) = (self.ids, self.id_bytes, self.keep, self.dim);
@@ -640,7 +644,7 @@ impl<'a> ListWriters<'a> {
 
     /// Writes the blocks that are not full.
     fn finish<S: Sink>(&mut self, writer: &Writer<S>) -> Result<(), WriteError> {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         self.lists.iter_mut().try_for_each(|list| list.write_blocks(writer, layout, true))
     }
 }
@@ -686,8 +690,10 @@ pub(crate) fn check_row(
     number: usize,
     normalize: bool,
 ) -> Result<(), VectorError> {
+    // Sums and differences of two such vectors stay finite too.
+    const MAX_NORM_SQ: f32 = f32::MAX / 16.0;
     let norm_sq = nonius_simd::dot_f32(row, row);
-    if !norm_sq.is_finite() {
+    if norm_sq.is_nan() || norm_sq > MAX_NORM_SQ {
         return Err(VectorError::TooLarge { row: number });
     }
     if normalize {
@@ -717,6 +723,20 @@ fn subtract(row: &mut [f32], mean: &[f32]) {
     for (x, mean) in row.iter_mut().zip(mean) {
         *x -= mean;
     }
+}
+
+/// The power of two that brings the vectors to a root mean square norm of about one; 1 for cosine,
+/// whose vectors have unit norm.
+pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
+    if metric.normalizes() {
+        return 1.0;
+    }
+    let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let norm = (sum / sample.rows() as f64).sqrt();
+    // The exponent of the norm, and of 1 for zero vectors; the ends are those of norms whose
+    // squares are accepted.
+    let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-100, 64);
+    if norm == 0.0 { 1.0 } else { f32::from_bits(((127 - exponent) as u32) << 23) }
 }
 
 /// The mean of all rows, in `f64`, in the order of the rows.

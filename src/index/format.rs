@@ -7,10 +7,9 @@ use nonius_simd::{BLOCK, Panels, gemm_i16};
 use super::config::Keep;
 use crate::error::OpenError;
 use crate::matrix::MAX_DIM;
-use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::saq::{
-    AdditiveCode, CodeFormat, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale,
+    AdditiveCode, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale,
 };
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
@@ -40,12 +39,14 @@ pub(crate) struct Meta {
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
+    /// What vectors are multiplied by, a power of two.
+    pub(crate) scale: f32,
     pub(crate) additive_low: f32,
     pub(crate) additive_step: f32,
     pub(crate) correction: f32,
     pub(crate) shift_step: f32,
     pub(crate) noise: f32,
-    pub(crate) reserved: [u32; 11],
+    pub(crate) reserved: [u32; 10],
 }
 
 /// One entry of section `segments`.
@@ -109,7 +110,7 @@ impl Meta {
 pub(crate) struct Parts {
     pub(crate) container: Container,
     pub(crate) model: Model,
-    pub(crate) format: CodeFormat,
+    pub(crate) layout: Layout,
     pub(crate) spec: QuantizerSpec,
     pub(crate) count: usize,
     pub(crate) nlist: usize,
@@ -262,6 +263,17 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         "meta",
         &[meta.additive_low, meta.additive_step, meta.correction, meta.shift_step, meta.noise],
     )?;
+    expect(
+        meta.scale.is_normal() && meta.scale > 0.0,
+        "a scale that is a positive number",
+        u64::from(meta.scale.to_bits()),
+    )?;
+    let additive = AdditiveCode { low: meta.additive_low, step: meta.additive_step };
+    expect(
+        additive.bytes() == meta.additive_bytes as usize,
+        "additive factors of as many bytes as their step says",
+        u64::from(meta.additive_bytes),
+    )?;
 
     let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
     let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
@@ -311,7 +323,21 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             format!("expected {} dimensions in all, found {dims}", meta.dims),
         ));
     }
-    let layout = Layout::new(&plan, &scan_bits, meta.additive_bytes as usize, meta.lists as usize);
+    let model = Model {
+        metric,
+        dim,
+        dims,
+        scale: meta.scale,
+        plan,
+        scan_bits,
+        constants,
+        lists: meta.lists == 1,
+        additive,
+        correction: meta.correction,
+        shift_step: meta.shift_step,
+        noise: meta.noise,
+    };
+    let layout = model.layout();
 
     let lengths = section_lengths(dim, &layout, &meta, header.count)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
@@ -353,21 +379,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         return Err(OpenError::corrupt("list-table", "lists do not add up to all vectors"));
     }
 
-    let model = Model {
-        metric,
-        dim,
-        dims,
-        plan,
-        scan_bits,
-        constants,
-        lists: meta.lists == 1,
-        correction: meta.correction,
-        shift_step: meta.shift_step,
-        noise: meta.noise,
-    };
-    let additive = AdditiveCode { low: meta.additive_low, step: meta.additive_step };
     Ok(Parts {
-        format: CodeFormat { layout, additive },
+        layout,
         model,
         spec,
         count,

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use build::IndexBuilder;
-pub(crate) use build::{check_row, mean_of, prepare_query};
+pub(crate) use build::{check_row, mean_of, prepare_query, scale_of};
 pub use config::{BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats};
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};
@@ -19,7 +19,9 @@ pub use search::{FetchVector, Searcher};
 
 use crate::error::{OpenError, WriteError};
 use crate::metric::Metric;
-use crate::storage::{AlignedBytes, Container, OpenMode, VerifyReport, save_bytes};
+use crate::storage::{
+    Access, AlignedBytes, Container, OpenMode, SectionKind, VerifyReport, save_bytes,
+};
 use format::Parts;
 
 /// An index over compressed vectors, in memory or mapped from its file.
@@ -32,7 +34,7 @@ use format::Parts;
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("vectors.nonius");
-/// let vectors: Vec<f32> = (0..6400).map(|i| (i as f32).sin()).collect(); // 400 x 16
+/// let vectors: Vec<f32> = (0..6400).map(|i| (i as f32).sqrt().sin()).collect(); // 400 x 16
 /// let config = IndexConfig { metric: Metric::Cosine, ..IndexConfig::default() };
 /// Index::from_slice(16, &vectors, &config)?.save(&path)?;
 ///
@@ -72,7 +74,20 @@ impl Index {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Index, OpenError> {
-        Ok(Index::from_parts(format::parse(Container::open(path.as_ref(), OpenMode::Map)?)?))
+        let parts = format::parse(Container::open(path.as_ref(), OpenMode::Map)?)?;
+        // Rerank reads single rows here and there: reading ahead would be waste.
+        parts.container.advise(SectionKind::Kept, Access::Random);
+        Ok(Index::from_parts(parts))
+    }
+
+    /// Asks the system to read codes, factors and ids of a mapped index into memory now, so that
+    /// the first queries do not wait for the disk. Returns at once; kept vectors are left out.
+    pub fn warm(&self) {
+        for kind in
+            [SectionKind::CentroidsPacked, SectionKind::Scan, SectionKind::Rest, SectionKind::Ids]
+        {
+            self.parts.container.advise(kind, Access::WillNeed);
+        }
     }
 
     /// Reads an index file into memory of this process, after which the file may change.
@@ -160,7 +175,7 @@ impl Index {
     /// All that can be said of the index without reading its vectors.
     pub fn info(&self) -> IndexInfo {
         let parts = &self.parts;
-        let layout = &parts.format.layout;
+        let layout = &parts.layout;
         let sizes = parts.list_table.windows(2).map(|w| (w[1].vector - w[0].vector) as usize);
         IndexInfo {
             version: crate::storage::VERSION,

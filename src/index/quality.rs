@@ -189,12 +189,15 @@ impl<'a> Estimates<'a> {
         keys: &mut Vec<f32>,
     ) {
         let parts = self.index.parts();
-        let codes = QueryModel { model: &parts.model, format: &parts.format };
-        query.values = parts.rotate(exact_query);
-        codes.prepare(query, nonius_simd::dot_f32(exact_query, &parts.mean), 3.0);
+        let codes = QueryModel { model: &parts.model, layout: &parts.layout };
+        let mut buffer = Vec::new();
+        let scaled = parts.model.scaled(exact_query, &mut buffer);
+        query.values = parts.rotate(scaled);
+        codes.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
+        let inverse = parts.model.scale.recip();
         keys.clear();
         keys.resize(parts.count, 0.0);
-        let layout = &parts.format.layout;
+        let layout = &parts.layout;
         let size = layout.block_bytes();
         for list in 0..parts.nlist {
             let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
@@ -202,13 +205,14 @@ impl<'a> Estimates<'a> {
             for position in start.vector as usize..end.vector as usize {
                 let v = position - start.vector as usize;
                 let block = start.block as usize + v / BLOCK;
-                keys[parts.id(position) as usize] = codes.refine(
+                let key = codes.refine(
                     query,
                     list_query,
                     &parts.scan[block * size..(block + 1) * size],
                     v % BLOCK,
                     &parts.rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
                 );
+                keys[parts.id(position) as usize] = key * inverse * inverse;
             }
         }
     }

@@ -51,7 +51,8 @@ pub struct Searcher<'a> {
     list: ListQuery,
     centroids: Vec<(f32, u32)>,
     lower: Vec<f32>,
-    top: TopK,
+    /// Key, id and position of the best estimates.
+    top: TopK<(f32, u64, usize)>,
     exact: TopK,
     vector: Vec<f32>,
     half: Vec<f16>,
@@ -119,12 +120,8 @@ impl<'a> Searcher<'a> {
         self.input.extend_from_slice(query);
         prepare_query(model.metric, &mut self.input)?;
 
-        self.rotate_query();
-        let mean_dot = match model.metric {
-            Metric::InnerProduct => nonius_simd::dot_f32(&self.input, &parts.mean),
-            _ => 0.0,
-        };
-        let codes = QueryModel { model, format: &parts.format };
+        let mean_dot = self.rotate_query()?;
+        let codes = QueryModel { model, layout: &parts.layout };
         codes.prepare(&mut self.query, mean_dot, params.confidence);
         self.rank_centroids(params.nprobe);
 
@@ -139,20 +136,26 @@ impl<'a> Searcher<'a> {
         } else {
             self.found.clear();
             let metric = model.metric;
-            self.found.extend(self.top.sorted().iter().map(|&(key, position)| Neighbor {
-                id: parts.id(position as usize),
-                distance: metric.distance_of_key(key),
+            // Keys are those of the scaled vectors.
+            let scale = model.scale.recip();
+            self.found.extend(self.top.sorted().iter().map(|&(key, id, _)| Neighbor {
+                id,
+                distance: metric.distance_of_key(key * scale * scale),
             }));
-            // The heap breaks ties by position; users see ids.
-            sort_ties(&mut self.found);
         }
         Ok(&self.found)
     }
 
-    /// `self.input`, centred and rotated, into `self.query.values`.
-    fn rotate_query(&mut self) {
+    /// `self.input`, scaled, centred and rotated, into `self.query.values`. Returns its inner
+    /// product with the mean.
+    fn rotate_query(&mut self) -> Result<f32, SearchError> {
         let parts = self.parts;
-        self.rows.quantize_centred(&self.input, &parts.mean);
+        let scaled = parts.model.scaled(&self.input, &mut self.vector);
+        self.rows.quantize_centred(scaled, &parts.mean);
+        if !self.rows.norms_sq()[0].is_finite() {
+            return Err(VectorError::TooLarge { row: 0 }.into());
+        }
+        let mean_dot = nonius_simd::dot_f32(scaled, &parts.mean);
         let panels = parts.rotation_panels();
         self.product.resize(panels.padded_rows(), 0);
         gemm_i16(self.rows.values(), panels, &mut self.product);
@@ -164,6 +167,7 @@ impl<'a> Searcher<'a> {
             &parts.rotation_scales,
             &mut self.query.values,
         );
+        Ok(mean_dot)
     }
 
     /// Leaves the nearest lists in `self.centroids`, nearest first.
@@ -200,7 +204,7 @@ impl<'a> Searcher<'a> {
 
     fn scan_list(&mut self, codes: QueryModel<'_>, list: usize) {
         let parts = self.parts;
-        let layout = &parts.format.layout;
+        let layout = &parts.layout;
         let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
         let (first, count) = (start.vector as usize, (end.vector - start.vector) as usize);
         if count == 0 {
@@ -230,8 +234,11 @@ impl<'a> Searcher<'a> {
                     &rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
                 );
                 refined += 1;
-                self.top.push(key, (first + position) as u64);
-                threshold = self.top.threshold();
+                if key <= threshold {
+                    let position = first + position;
+                    self.top.offer((key, parts.id(position), position));
+                    threshold = self.top.threshold();
+                }
             }
         }
         self.stats.lists += 1;
@@ -250,15 +257,15 @@ impl<'a> Searcher<'a> {
         self.vector.resize(dim, 0.0);
         self.half.resize(dim, f16::ZERO);
         let row_bytes = dim * parts.keep.value_bytes();
-        for &(_, position) in self.top.sorted() {
-            let position = position as usize;
-            let id = parts.id(position);
+        for &(_, id, position) in self.top.sorted() {
             let key = if let Some(fetch) = self.fetch {
-                fetch.fetch(id, &mut self.vector).map_err(|error| SearchError::RerankVectors {
+                let unfit = |found: String| SearchError::RerankVectors {
                     expected: format!("vector {id}"),
-                    found: error.to_string(),
-                })?;
-                prepare_query(metric, &mut self.vector)?;
+                    found,
+                };
+                fetch.fetch(id, &mut self.vector).map_err(|error| unfit(error.to_string()))?;
+                prepare_query(metric, &mut self.vector)
+                    .map_err(|error| unfit(error.to_string()))?;
                 key_f32(metric, &self.input, &self.vector)
             } else {
                 let row = &parts.kept[position * row_bytes..(position + 1) * row_bytes];
@@ -298,13 +305,6 @@ impl<'a> Searcher<'a> {
 impl std::fmt::Debug for Searcher<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Searcher").field("stats", &self.stats).finish_non_exhaustive()
-    }
-}
-
-/// Puts neighbours of equal distance in the order of their ids.
-fn sort_ties(found: &mut [Neighbor]) {
-    for ties in found.chunk_by_mut(|a, b| a.distance == b.distance) {
-        ties.sort_unstable_by_key(|n| n.id);
     }
 }
 
@@ -371,7 +371,7 @@ impl Index {
     ) -> Result<(Vec<Vec<Neighbor>>, SearchStats), SearchError> {
         const TASK: usize = 16;
         let dim = queries.dim();
-        let tasks: Vec<Result<(Vec<Vec<Neighbor>>, SearchStats), SearchError>> = queries
+        let tasks: Vec<Result<_, SearchError>> = queries
             .data()
             .par_chunks(TASK * dim)
             .map_init(
@@ -389,7 +389,7 @@ impl Index {
         let mut all = Vec::with_capacity(queries.rows());
         let mut stats = SearchStats::default();
         for task in tasks {
-            let (found, done) = task?;
+            let (found, done): (Vec<Vec<Neighbor>>, SearchStats) = task?;
             all.extend(found);
             stats += done;
         }

@@ -319,6 +319,7 @@ pub(crate) fn save_bytes_in(
 
 /// Removes the temporary files that killed writers of `destination` have left, and gives their
 /// number. Writers do so themselves before they write. Files that cannot be removed are left.
+#[cfg(test)]
 pub(crate) fn clean_temporaries(destination: &Path) -> usize {
     match stem(destination) {
         Ok(stem) => remove_abandoned(&OsLayer, destination, &stem),

@@ -14,8 +14,6 @@ use memmap2::{Mmap, MmapOptions};
 pub(crate) enum Access {
     /// Here and there; reading ahead is waste.
     Random,
-    /// From front to back.
-    Sequential,
     /// All of it, soon.
     WillNeed,
 }
@@ -57,7 +55,6 @@ impl Mapping {
         {
             let advice = match access {
                 Access::Random => memmap2::Advice::Random,
-                Access::Sequential => memmap2::Advice::Sequential,
                 Access::WillNeed => memmap2::Advice::WillNeed,
             };
             self.map.advise_range(advice, range.start, range.len())?;
@@ -116,7 +113,7 @@ mod tests {
         let (file, len) = open_regular(&path).unwrap();
         let mapping = Mapping::new(file, len as usize).unwrap();
         assert_eq!(*mapping, *content);
-        for access in [Access::Random, Access::Sequential, Access::WillNeed] {
+        for access in [Access::Random, Access::WillNeed] {
             mapping.advise(0..0, access).unwrap();
             mapping.advise(5000..9000, access).unwrap();
         }

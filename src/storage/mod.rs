@@ -23,12 +23,12 @@ mod writer;
 mod tests;
 
 pub(crate) use atomic::{OsLayer, Temporary, save_bytes};
-pub(crate) use bytes::{AlignedBytes, Bytes};
+pub(crate) use bytes::AlignedBytes;
 pub(crate) use header::{HeaderFields, VERSION};
 pub(crate) use map::Access;
 pub(crate) use open::{Container, OpenMode};
 pub use section::SectionInfo;
-pub(crate) use section::{Section, SectionKind, cast};
+pub(crate) use section::{Section, SectionKind};
 pub use verify::VerifyReport;
 pub(crate) use verify::verify;
-pub(crate) use writer::{FileWriter, Layout, LayoutError, MemoryWriter, Sink, Writer};
+pub(crate) use writer::{FileWriter, Layout, MemoryWriter, Sink, Writer};

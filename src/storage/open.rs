@@ -100,12 +100,6 @@ impl Container {
     pub(crate) fn sections(&self) -> Vec<SectionInfo> {
         self.entries.iter().map(Entry::info).collect()
     }
-
-    /// The entries of the table.
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
     /// The bytes of a section that a valid file has.
     ///
     /// # Errors

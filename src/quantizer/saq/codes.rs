@@ -4,17 +4,16 @@ use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
 use super::encode::EncodeScratch;
+use super::layout::Layout;
 use super::query::{ListQuery, Query, QueryModel};
-use super::scale::ScaleFormat;
 use super::train::{TrainingSet, train};
-use super::{CodeFormat, Encoder, Segment};
+use super::{Encoder, Segment};
 use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
-use crate::index::{check_row, mean_of, prepare_query};
+use crate::index::{check_row, mean_of, prepare_query, scale_of};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
-use crate::train::RowsI16;
 
 /// What a quantizer is trained for.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,12 +58,13 @@ impl Default for SaqConfig {
 #[derive(Clone, Debug)]
 pub struct Saq {
     encoder: Encoder,
+    layout: Layout,
 }
 
 /// Codes of vectors: `len` records of [`bytes_per_vector`](SaqCodes::bytes_per_vector) bytes.
 #[derive(Clone, Debug)]
 pub struct SaqCodes {
-    format: CodeFormat,
+    layout: Layout,
     /// First-stage groups and factors, in blocks of 32.
     blocks: Vec<u8>,
     /// The rest of the bits, row by row.
@@ -97,22 +97,22 @@ impl SaqCodes {
 
     /// Bytes of codes and factors of a vector.
     pub fn bytes_per_vector(&self) -> usize {
-        self.format.layout.record_bytes()
+        self.layout.record_bytes()
     }
 
     fn block(&self, i: usize) -> &[u8] {
-        let size = self.format.layout.block_bytes();
+        let size = self.layout.block_bytes();
         &self.blocks[i / BLOCK * size..(i / BLOCK + 1) * size]
     }
 
     fn rest(&self, i: usize) -> &[u8] {
-        let size = self.format.layout.rest_bytes;
+        let size = self.layout.rest_bytes;
         &self.rest[i * size..(i + 1) * size]
     }
 
     /// The row-major record of a vector.
     fn record(&self, i: usize) -> Vec<u8> {
-        let layout = &self.format.layout;
+        let layout = &self.layout;
         let mut record = vec![0; layout.record_bytes()];
         layout.unpack_block(self.block(i), i % BLOCK, &mut record);
         record[layout.rest_start()..].copy_from_slice(self.rest(i));
@@ -129,7 +129,7 @@ impl SaqCodes {
     /// If `i` is not below [`len`](SaqCodes::len).
     pub fn code(&self, i: usize) -> Vec<u16> {
         assert!(i < self.len, "vector {i} of {}", self.len);
-        let layout = &self.format.layout;
+        let layout = &self.layout;
         let mut codes = vec![0; layout.dims];
         layout.unpack_codes(&self.record(i), &mut codes);
         codes
@@ -151,10 +151,15 @@ impl Saq {
         }
         let mut sample = Matrix::new(sample.dim(), sample.data().to_vec())?;
         accept(config.metric, &mut sample)?;
+        let scale = scale_of(&sample, config.metric);
+        for value in sample.data_mut() {
+            *value *= scale;
+        }
         let mean = mean_of(&sample);
-        let set =
-            TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric: config.metric };
-        Ok(Saq { encoder: train(&set, &config.quantizer, config.encoding, config.seed)? })
+        let metric = config.metric;
+        let set = TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric, scale };
+        let encoder = train(&set, &config.quantizer, config.encoding, config.seed)?;
+        Ok(Saq { layout: encoder.model.layout(), encoder })
     }
 
     /// The dimension of vectors.
@@ -178,22 +183,7 @@ impl Saq {
         }
         let mut rows = Matrix::new(dim, rows.data().to_vec())?;
         accept(model.metric, &mut rows)?;
-        let mut quantized = RowsI16::new();
-        let mut base = [0.0f32; BLOCK];
-        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-        for rows in rows.data().chunks(BLOCK * dim) {
-            quantized.quantize_centred(rows, &self.encoder.mean);
-            model.additive_base(&self.encoder.mean, rows, &quantized, &mut base);
-            for &value in &base[..quantized.rows()] {
-                low = low.min(value);
-                high = high.max(value);
-            }
-        }
-        if rows.rows() == 0 {
-            (low, high) = (0.0, 0.0);
-        }
-        let format = model.format(low, high);
-        let layout = &format.layout;
+        let layout = self.layout.clone();
         let stride = layout.record_bytes();
         let len = rows.rows();
         let mut blocks = vec![0; len.div_ceil(BLOCK) * layout.block_bytes()];
@@ -208,14 +198,14 @@ impl Saq {
             .zip(rows.data().par_chunks(BLOCK * dim))
             .for_each_init(EncodeScratch::default, |scratch, ((block, rest), rows)| {
                 let mut records = vec![0; rows.len() / dim * stride];
-                self.encoder.encode_rows(&format, rows, None, scratch, &mut records);
+                self.encoder.encode_rows(&layout, rows, None, scratch, &mut records);
                 layout.pack_block(&records, stride, block);
                 for (i, record) in records.chunks_exact(stride).enumerate() {
                     let size = layout.rest_bytes;
                     rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
                 }
             });
-        Ok(SaqCodes { format, blocks, rest, len })
+        Ok(SaqCodes { layout, blocks, rest, len })
     }
 
     /// The vector that code `i` stands for: `dim` values. For cosine it approximates the vector
@@ -234,7 +224,7 @@ impl Saq {
     /// As [`decode`](Saq::decode).
     pub fn decode_bits(&self, codes: &SaqCodes, i: usize, bits: u32) -> Vec<f32> {
         self.check(codes);
-        let layout = &codes.format.layout;
+        let layout = &codes.layout;
         let code = codes.code(i);
         let record = codes.record(i);
         let model = &self.encoder.model;
@@ -262,7 +252,7 @@ impl Saq {
             .apply_inverse(&rotated, model.dim)
             .iter()
             .zip(&self.encoder.mean)
-            .map(|(x, mean)| x + mean)
+            .map(|(x, mean)| (x + mean) / model.scale)
             .collect()
     }
 
@@ -282,22 +272,26 @@ impl Saq {
         }
         let mut values = query.to_vec();
         prepare_query(model.metric, &mut values)?;
-        let view = QueryModel { model, format: &codes.format };
+        let view = QueryModel { model, layout: &codes.layout };
         let mut query = Query::default();
+        for value in &mut values {
+            *value *= model.scale;
+        }
         query.values = self.encoder.rotation.apply(&self.encoder.mean, &values);
         view.prepare(&mut query, nonius_simd::dot_f32(&values, &self.encoder.mean), 3.0);
         let mut list = ListQuery::default();
         view.enter_list(&query, None, &mut list);
+        let inverse = model.scale.recip();
         let to_distance = match model.metric {
             Metric::Cosine => 0.5,
-            Metric::L2 | Metric::InnerProduct => 1.0,
+            Metric::L2 | Metric::InnerProduct => inverse * inverse,
         };
         Ok((0..codes.len)
             .map(|i| {
                 let block = codes.block(i);
                 let key = view.refine(&query, &list, block, i % BLOCK, codes.rest(i));
                 Estimate {
-                    distance: model.metric.distance_of_key(key),
+                    distance: model.metric.distance_of_key(key * inverse * inverse),
                     deviation: to_distance * view.deviation(&list, block, i % BLOCK),
                 }
             })
@@ -307,7 +301,7 @@ impl Saq {
     fn check(&self, codes: &SaqCodes) {
         let ours = self.encoder.model.plan.iter().map(|s| (s.dims, s.bits));
         assert!(
-            codes.format.layout.segments.iter().map(|s| (s.dims, s.bits)).eq(ours),
+            codes.layout.segments.iter().map(|s| (s.dims, s.bits)).eq(ours),
             "codes of another quantizer"
         );
     }
@@ -324,6 +318,7 @@ fn accept(metric: Metric, rows: &mut Matrix) -> Result<(), VectorError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scale::ScaleFormat;
     use super::*;
     use crate::random::Random;
 
@@ -406,8 +401,7 @@ mod tests {
         let errors: Vec<f64> = (1..=8).map(error).collect();
         // From the second bit on the grid is finer with each bit; the first cells are very wide.
         assert!(errors[1..].windows(2).all(|w| w[1] < w[0] * 0.5), "{errors:?}");
-        let energy: f64 =
-            (0..500).map(|i| exact(Metric::L2, vectors.row(i), &saq.encoder.mean)).sum();
+        let energy: f64 = (0..500).map(|i| exact(Metric::L2, vectors.row(i), &[0.0; 48])).sum();
         assert!(errors[7] < energy * 1e-4, "{errors:?} of {energy}");
     }
 
@@ -416,7 +410,7 @@ mod tests {
         let vectors = data(40, 16, 3);
         let saq = train_on(&vectors, "erabitq:7", Metric::L2);
         let codes = saq.encode(vectors.view()).unwrap();
-        let layout = &codes.format.layout;
+        let layout = &codes.layout;
         let scan_bits = layout.segments[0].scan_bits;
         for i in 0..40 {
             // The first stage alone holds the top bits of every dimension.

@@ -5,36 +5,66 @@ use nonius_simd::{BLOCK, Panels, Panels8, Vectorize, gemm_i8, gemm_i16};
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
 use super::scale::ScaleFormat;
-use super::{CodeFormat, Encoder, Rotation, Segment, SegmentConstants};
-use crate::metric::Metric;
+use super::{Encoder, Rotation, Segment, SegmentConstants};
 use crate::train::RowsI16;
 
-/// How the additive factor of a vector is stored: linearly in 16 bits between the extremes of the
-/// set, or as `f32` where that would be too coarse.
+/// How the additive factor of a vector is stored: linearly in 16 bits over the range of the
+/// training sample, or as `f32` where that would be too coarse.
+///
+/// A factor outside the range, of an outlier that the sample did not hold, has a code of its own
+/// kind: its distance from the range in steps, as a number of 7 exponent and 5 mantissa bits.
+/// Every `f32` thus has a code, within 2% of its distance from the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct AdditiveCode {
     /// The value of code 0.
     pub(crate) low: f32,
-    /// The difference between neighbouring codes.
+    /// The difference between neighbouring codes; 0 where factors are stored as `f32`.
     pub(crate) step: f32,
 }
 
 impl AdditiveCode {
-    /// The code for values from `low` to `high`.
+    /// The last linear code, that of the highest value.
+    const LINEAR: u16 = 57_343;
+    /// The codes above the range; the remaining ones are those below it.
+    const OUTSIDE: u16 = 4096;
+
+    /// The linear code for values from `low` to `high`.
     pub(crate) fn spanning(low: f32, high: f32) -> AdditiveCode {
-        AdditiveCode { low, step: ((high - low) / 65_535.0).max(f32::MIN_POSITIVE) }
+        let step = (high - low) / f32::from(AdditiveCode::LINEAR);
+        AdditiveCode { low, step: step.max(f32::MIN_POSITIVE) }
     }
 
-    #[inline(always)]
+    /// Bytes of a factor.
+    pub(crate) fn bytes(self) -> usize {
+        if self.step > 0.0 { 2 } else { 4 }
+    }
+
     fn encode(self, value: f32) -> u16 {
-        // A float cast saturates, so a value beyond the extremes becomes the nearest extreme.
-        ((value - self.low) / self.step + 0.5) as u16
+        let steps = (value - self.low) / self.step;
+        if steps < 0.0 {
+            return AdditiveCode::LINEAR + 1 + AdditiveCode::OUTSIDE + outside(-steps);
+        }
+        let beyond = steps - f32::from(AdditiveCode::LINEAR);
+        if beyond > 0.5 { AdditiveCode::LINEAR + 1 + outside(beyond) } else { (steps + 0.5) as u16 }
     }
 
     #[inline(always)]
     pub(crate) fn decode(self, code: u16) -> f32 {
-        self.low + self.step * f32::from(code)
+        let linear = self.low + self.step * f32::from(code);
+        let index = u32::from(code.wrapping_sub(AdditiveCode::LINEAR + 1));
+        let mantissa = index & (u32::from(AdditiveCode::OUTSIDE) - 1);
+        let distance = f32::from_bits((mantissa << 18) + (127 << 23));
+        let above = (self.low + self.step * f32::from(AdditiveCode::LINEAR)) + self.step * distance;
+        let below = self.low - self.step * distance;
+        let outer = if index < u32::from(AdditiveCode::OUTSIDE) { above } else { below };
+        if code <= AdditiveCode::LINEAR { linear } else { outer }
     }
+}
+
+/// The number of 7 exponent and 5 mantissa bits nearest to a distance in steps.
+fn outside(steps: f32) -> u16 {
+    let bits = steps.clamp(1.0, f32::MAX / 2.0).to_bits() + (1 << 17) - (127 << 23);
+    ((bits >> 18) as u16).min(AdditiveCode::OUTSIDE - 1)
 }
 
 /// What a vector is encoded relative to.
@@ -48,6 +78,7 @@ pub(crate) struct Lists<'a> {
 /// Buffers for encoding, one set a thread.
 #[derive(Default)]
 pub(crate) struct EncodeScratch {
+    scaled: Vec<f32>,
     rows: RowsI16,
     packed: Vec<i16>,
     narrow: Vec<i8>,
@@ -69,28 +100,31 @@ impl Encoder {
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
     ///
     /// `lists` gives each row's list; without it rows are relative to the mean. Records are
-    /// `format.layout.record_bytes()` long.
+    /// `layout.record_bytes()` long, where `layout` is the model's.
     pub(crate) fn encode_rows(
         &self,
-        format: &CodeFormat,
+        layout: &Layout,
         rows: &[f32],
         lists: Option<&Lists<'_>>,
         scratch: &mut EncodeScratch,
         records: &mut [u8],
     ) {
-        let stride = format.layout.record_bytes();
+        let stride = layout.record_bytes();
         for (chunk, rows) in rows.chunks(BLOCK * self.model.dim).enumerate() {
             let first = chunk * BLOCK;
             let count = rows.len() / self.model.dim;
+            let mut additive = [0.0; BLOCK];
+            let mut scaled = std::mem::take(&mut scratch.scaled);
+            let rows = self.model.scaled(rows, &mut scaled);
             scratch.rows.quantize_centred(rows, &self.mean);
+            super::additive_base(self.model.metric, &self.mean, rows, &scratch.rows, &mut additive);
+            scratch.scaled = scaled;
             self.rotate_lanes(scratch);
             let lists = lists
                 .map(|l| Lists { of_row: &l.of_row[first..first + count], centroids: l.centroids });
-            let mut additive = [0.0; BLOCK];
-            self.model.additive_base(&self.mean, rows, &scratch.rows, &mut additive);
             nonius_simd::level().vectorize(EncodeBlock {
                 saq: self,
-                format,
+                layout,
                 lists: lists.as_ref(),
                 scratch,
                 count,
@@ -268,7 +302,7 @@ impl Vectorize for Scale<'_> {
 
 struct EncodeBlock<'a> {
     saq: &'a Encoder,
-    format: &'a CodeFormat,
+    layout: &'a Layout,
     lists: Option<&'a Lists<'a>>,
     scratch: &'a mut EncodeScratch,
     count: usize,
@@ -282,8 +316,8 @@ impl Vectorize for EncodeBlock<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let EncodeBlock { saq, format, lists, scratch, count, mut additive, records } = self;
-        let (layout, model) = (&format.layout, &saq.model);
+        let EncodeBlock { saq, layout, lists, scratch, count, mut additive, records } = self;
+        let model = &saq.model;
         let EncodeScratch { o, c, u, codes, bytes, .. } = scratch;
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
@@ -347,7 +381,7 @@ impl Vectorize for EncodeBlock<'_> {
         for j in 0..BLOCK {
             additive[j] += alpha * full[j];
             if layout.additive_bytes == 2 {
-                let [low, high] = format.additive.encode(additive[j]).to_le_bytes();
+                let [low, high] = model.additive.encode(additive[j]).to_le_bytes();
                 bytes[place][j] = low;
                 bytes[place + 1][j] = high;
             } else {
@@ -527,5 +561,32 @@ pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
         crate::index::Encoding::Full => Effort { steps: 5, sweeps: 1 },
         crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additive_codes_cover_everything() {
+        let code = AdditiveCode::spanning(-1.0, 3.0);
+        assert_eq!(code.bytes(), 2);
+        for i in 0..=1000 {
+            let value = -1.0 + 4.0 * i as f32 / 1000.0;
+            assert!((code.decode(code.encode(value)) - value).abs() <= 0.51 * code.step, "{value}");
+        }
+        for distance in [1e-4f32, 1e-3, 0.3, 7.0, 1e5, 1e20, 1e33] {
+            for (value, edge) in [(3.0 + distance, 3.0f32), (-1.0 - distance, -1.0)] {
+                let found = code.decode(code.encode(value));
+                let error = (found - value).abs();
+                let bound = 0.02 * (value - edge).abs() + 1.01 * code.step;
+                assert!(error <= bound, "{value}: {found}");
+            }
+        }
+        for value in [f32::MAX, f32::MIN] {
+            assert!(!code.decode(code.encode(value)).is_nan());
+        }
+        assert_eq!(AdditiveCode::default().bytes(), 4);
     }
 }

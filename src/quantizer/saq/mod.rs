@@ -70,6 +70,9 @@ pub(crate) struct Model {
     pub(crate) dim: usize,
     /// Dimensions after rotation: a multiple of 8.
     pub(crate) dims: usize,
+    /// Vectors and queries are multiplied by this power of two first, so that they have norms of
+    /// about one whatever their units, and no square leaves the range of `f32`.
+    pub(crate) scale: f32,
     /// The plan.
     pub(crate) plan: Vec<Segment>,
     /// Bits of each segment that belong to the first stage.
@@ -78,19 +81,14 @@ pub(crate) struct Model {
     pub(crate) constants: Vec<SegmentConstants>,
     /// True where vectors are relative to centroids.
     pub(crate) lists: bool,
+    /// How additive factors are stored.
+    pub(crate) additive: AdditiveCode,
     /// The correction for dropped dimensions; see [`query`].
     pub(crate) correction: f32,
     /// The difference between neighbouring codes of the first stage's shift.
     pub(crate) shift_step: f32,
     /// The expected error of an estimate, as a standard deviation.
     pub(crate) noise: f32,
-}
-
-/// How the codes of one set of vectors are laid out.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct CodeFormat {
-    pub(crate) layout: Layout,
-    pub(crate) additive: AdditiveCode,
 }
 
 impl Model {
@@ -103,40 +101,20 @@ impl Model {
         }
     }
 
-    /// The part of the additive factor that does not depend on the code: `|x|^2` relative to the
-    /// mean, or what the mean adds to a negated inner product.
-    pub(crate) fn additive_base(
-        &self,
-        mean: &[f32],
-        rows: &[f32],
-        quantized: &RowsI16,
-        out: &mut [f32],
-    ) {
-        match self.metric {
-            Metric::L2 | Metric::Cosine => {
-                out[..quantized.rows()].copy_from_slice(quantized.norms_sq());
-            }
-            Metric::InnerProduct => {
-                let mean_sq = nonius_simd::dot_f32(mean, mean);
-                for (out, row) in out.iter_mut().zip(rows.chunks_exact(self.dim)) {
-                    *out = mean_sq - nonius_simd::dot_f32(mean, row);
-                }
-            }
-        }
+    /// Where the bits of a vector lie.
+    pub(crate) fn layout(&self) -> Layout {
+        let shift_bytes = usize::from(self.lists);
+        Layout::new(&self.plan, &self.scan_bits, self.additive.bytes(), shift_bytes)
     }
 
-    /// The layout for a set whose additive factors (without the code's part) lie between two
-    /// values.
-    pub(crate) fn format(&self, low: f32, high: f32) -> CodeFormat {
-        // The code's part is noise of about the size of the estimate's own error, and for dropped
-        // segments the inner product of centroid and residual.
-        let margin = 8.0 * self.noise + 0.1 * (high - low);
-        let additive = AdditiveCode::spanning(low - margin, high + margin);
-        // A uniform error of a step has a standard deviation of step / sqrt(12).
-        let additive_bytes = if additive.step * 0.29 <= 0.15 * self.noise { 2 } else { 4 };
-        let shift_bytes = usize::from(self.lists);
-        let layout = Layout::new(&self.plan, &self.scan_bits, additive_bytes, shift_bytes);
-        CodeFormat { layout, additive }
+    /// Rows in the model's units, in `buffer` if they have to be copied.
+    pub(crate) fn scaled<'a>(&self, rows: &'a [f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        if self.scale == 1.0 {
+            return rows;
+        }
+        buffer.clear();
+        buffer.extend(rows.iter().map(|x| x * self.scale));
+        buffer
     }
 
     /// The stored shift of the first stage; never above the true one, since it enters a lower
@@ -151,6 +129,28 @@ impl Model {
     pub(crate) fn decode_shift(&self, code: u8) -> f32 {
         let shift = (f32::from(code) - 128.0) * self.shift_step;
         if code == 0 { f32::NEG_INFINITY } else { shift }
+    }
+}
+
+/// The part of the additive factor that does not depend on the code: `|x|^2` relative to the mean,
+/// or what the mean adds to a negated inner product. `rows` are centred in `quantized`.
+pub(crate) fn additive_base(
+    metric: Metric,
+    mean: &[f32],
+    rows: &[f32],
+    quantized: &RowsI16,
+    out: &mut [f32],
+) {
+    match metric {
+        Metric::L2 | Metric::Cosine => {
+            out[..quantized.rows()].copy_from_slice(quantized.norms_sq());
+        }
+        Metric::InnerProduct => {
+            let mean_sq = nonius_simd::dot_f32(mean, mean);
+            for (out, row) in out.iter_mut().zip(rows.chunks_exact(mean.len())) {
+                *out = mean_sq - nonius_simd::dot_f32(mean, row);
+            }
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn error(bits: u32) -> f64 {
 
 /// The share of the near pairs' inner product over dropped dimensions that the correction of
 /// [`Saq`](super::Saq) is expected to leave as a bias.
-const UNCORRECTED: f64 = 0.3;
+pub(crate) const UNCORRECTED: f64 = 0.3;
 
 /// What the dynamic program works on. All slices have one entry a dimension.
 pub(crate) struct PlanInput<'a> {
@@ -60,6 +60,9 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) weights: &'a [f64],
     /// The mean product of the coordinates of near pairs.
     pub(crate) near: &'a [f64],
+    /// The share of it that is left as a bias where dimensions are dropped: [`UNCORRECTED`], or 1
+    /// where there is no correction.
+    pub(crate) uncorrected: f64,
 }
 
 /// The dimensions that cuts are a multiple of: finer where there are few dimensions, coarser
@@ -140,7 +143,7 @@ pub(crate) fn plan(input: &PlanInput<'_>, budget: usize) -> Vec<Segment> {
         if tail > budget && unit < units {
             continue;
         }
-        let bias = UNCORRECTED * (near[units] - near[unit]).max(0.0);
+        let bias = input.uncorrected * (near[units] - near[unit]).max(0.0);
         let dropped = product[units] - product[unit] + bias * bias;
         for used in 0..=budget.saturating_sub(tail) {
             let cost = best[unit * width + used] + dropped;
@@ -169,6 +172,7 @@ pub(crate) fn plan(input: &PlanInput<'_>, budget: usize) -> Vec<Segment> {
 }
 
 /// The bytes of codes and scales that a plan takes for each vector.
+#[cfg(test)]
 pub(crate) fn plan_bytes(segments: &[Segment]) -> usize {
     segments.iter().map(|s| s.dims * s.bits as usize / 8 + scale::bytes(s.bits)).sum()
 }
@@ -184,7 +188,10 @@ mod tests {
     fn plan_of(dims: usize, budget: usize) -> Vec<Segment> {
         let v = decaying(dims);
         let near: Vec<f64> = v.iter().map(|v| v * 0.5).collect();
-        plan(&PlanInput { variances: &v, weights: &v, near: &near }, budget)
+        plan(
+            &PlanInput { variances: &v, weights: &v, near: &near, uncorrected: UNCORRECTED },
+            budget,
+        )
     }
 
     #[test]
@@ -264,7 +271,10 @@ mod tests {
         let mut plans = Vec::new();
         all(4, MAX_BITS + 1, Vec::new(), &mut plans);
         for budget in [3, 6, 10, 17, 25, 40] {
-            let found = plan(&PlanInput { variances: &v, weights: &v, near: &near }, budget);
+            let found = plan(
+                &PlanInput { variances: &v, weights: &v, near: &near, uncorrected: UNCORRECTED },
+                budget,
+            );
             let least = plans
                 .iter()
                 .filter(|p| plan_bytes(p) <= budget)

@@ -22,16 +22,16 @@
 
 use nonius_simd::{BLOCK, FieldQuery, Vectorize, scan_blocks};
 
-use super::layout::{SegmentLayout, fields};
+use super::Model;
+use super::layout::{Layout, SegmentLayout, fields};
 use super::scale::ScaleFormat;
-use super::{CodeFormat, Model};
 use crate::metric::Metric;
 
 /// Model and format together: what codes of an index mean.
 #[derive(Clone, Copy)]
 pub(crate) struct QueryModel<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) format: &'a CodeFormat,
+    pub(crate) layout: &'a Layout,
 }
 
 /// A segment's part of a query.
@@ -86,7 +86,7 @@ impl QueryModel<'_> {
     /// Prepares the tables of a query; `query.values` holds the rotated query. `mean_dot` is the
     /// inner product of the query with the mean, which only the inner-product metric needs.
     pub(crate) fn prepare(&self, query: &mut Query, mean_dot: f32, confidence: f32) {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let Query { values, constant, segments, lut, tops, fields, .. } = query;
         *constant = match self.model.metric {
             Metric::L2 | Metric::Cosine => nonius_simd::dot_f32(values, values),
@@ -122,7 +122,7 @@ impl QueryModel<'_> {
     /// Looks at the query from a list; `centroid` is the rotated centroid relative to the mean,
     /// or nothing where there is a single list around the mean.
     pub(crate) fn enter_list(&self, query: &Query, centroid: Option<&[f32]>, out: &mut ListQuery) {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let alpha = self.model.alpha();
         let q = &query.values;
         out.segment_sq.clear();
@@ -164,7 +164,7 @@ impl QueryModel<'_> {
         blocks: &[u8],
         lower: &mut [f32],
     ) {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let stride = layout.block_bytes();
         let count = lower.len() / BLOCK;
         let mut sums = std::mem::take(&mut query.sums);
@@ -203,7 +203,7 @@ impl QueryModel<'_> {
         v: usize,
         rest: &[u8],
     ) -> f32 {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let factors = &block[layout.groups * BLOCK / 2..];
         let (lane, shift) = (v % 16, 4 * (v / 16));
         let mut dot = 0.0;
@@ -248,11 +248,12 @@ impl QueryModel<'_> {
         let alpha = self.model.alpha();
         let key = list.constant + self.additive(factors, v) - alpha * dot;
         if tail > 0.0 && self.model.correction > 0.0 && kept_sq > 0.0 && kept_query_sq > 0.0 {
-            // <q - c, ô>: with a single list the estimate itself; else solved for from the key.
-            let kept_dot = match (self.model.lists, self.model.metric) {
-                (false, _) => dot,
-                (true, Metric::InnerProduct) => return key,
-                (true, _) => 0.5 * (kept_sq + tail * tail + list.distance_sq - key),
+            // <q - c, ô>: with a single list the estimate itself; else solved for from the key, a
+            // squared distance. (Inner products with lists have no correction.)
+            let kept_dot = if self.model.lists {
+                0.5 * (kept_sq + tail * tail + list.distance_sq - key)
+            } else {
+                dot
             };
             let cosine = (kept_dot / (kept_sq * kept_query_sq).sqrt()).clamp(0.0, 1.0);
             let missing = self.model.correction * cosine * cosine * tail * tail_query_sq.sqrt();
@@ -264,7 +265,7 @@ impl QueryModel<'_> {
     /// The standard deviation of the error of [`refine`](QueryModel::refine) for vector `v` of a
     /// block.
     pub(crate) fn deviation(&self, list: &ListQuery, block: &[u8], v: usize) -> f32 {
-        let layout = &self.format.layout;
+        let layout = self.layout;
         let factors = &block[layout.groups * BLOCK / 2..];
         let mut variance = 0.0;
         for (s, (segment, constants)) in
@@ -278,11 +279,10 @@ impl QueryModel<'_> {
     }
 
     fn additive(&self, factors: &[u8], v: usize) -> f32 {
-        match self.format.layout.additive_bytes {
-            2 => self
-                .format
-                .additive
-                .decode(u16::from_le_bytes([factors[2 * v], factors[2 * v + 1]])),
+        match self.layout.additive_bytes {
+            2 => {
+                self.model.additive.decode(u16::from_le_bytes([factors[2 * v], factors[2 * v + 1]]))
+            }
             _ => {
                 let at = 4 * v;
                 f32::from_le_bytes([factors[at], factors[at + 1], factors[at + 2], factors[at + 3]])
@@ -385,8 +385,7 @@ impl Vectorize for Bounds<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Bounds { model: QueryModel { model, format }, query, list, blocks, sums, lower } = self;
-        let layout = &format.layout;
+        let Bounds { model: QueryModel { model, layout }, query, list, blocks, sums, lower } = self;
         let stride = layout.block_bytes();
         let alpha = model.alpha();
         let total = lower.len();
@@ -399,7 +398,7 @@ impl Vectorize for Bounds<'_> {
             if layout.additive_bytes == 2 {
                 let codes = factors.as_chunks::<2>().0;
                 for (key, code) in key.iter_mut().zip(&codes[..BLOCK]) {
-                    *key = list.constant + format.additive.decode(u16::from_le_bytes(*code));
+                    *key = list.constant + model.additive.decode(u16::from_le_bytes(*code));
                 }
             } else {
                 let values = factors.as_chunks::<4>().0;

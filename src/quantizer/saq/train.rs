@@ -7,9 +7,9 @@ use nonius_simd::{BLOCK, Panels, gemm_i16};
 use super::adjust::GAUSSIAN_STEP;
 use super::encode::{CoarseRotation, EncodeScratch, Lists, effort};
 use super::layout::Layout;
-use super::plan::{PlanInput, Segment, plan};
+use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
 use super::scale::ScaleFormat;
-use super::{AdditiveCode, CodeFormat, Encoder, Model, Rotation, SegmentConstants};
+use super::{AdditiveCode, Encoder, Model, Rotation, SegmentConstants};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
@@ -37,7 +37,7 @@ mod stream {
 
 /// What a quantizer is trained on.
 pub(crate) struct TrainingSet<'a> {
-    /// Sample vectors, of unit norm for cosine.
+    /// Sample vectors in the model's units, of unit norm for cosine.
     pub(crate) sample: MatrixView<'a>,
     /// The mean to subtract from vectors.
     pub(crate) mean: &'a [f32],
@@ -45,6 +45,8 @@ pub(crate) struct TrainingSet<'a> {
     pub(crate) lists: Option<(MatrixView<'a>, &'a [u32])>,
     /// The metric.
     pub(crate) metric: Metric,
+    /// What vectors were multiplied by.
+    pub(crate) scale: f32,
 }
 
 impl Rotation {
@@ -152,45 +154,52 @@ pub(crate) fn train(
         }
     };
     let near = near_products(set, &basis, &pairs, dims);
-    let plan = match *spec {
+    let alpha: f64 = if set.metric == Metric::InnerProduct { 1.0 } else { 2.0 };
+    // Inner products relative to centroids cannot be corrected: `query::refine` says why.
+    let corrected = set.metric != Metric::InnerProduct || set.lists.is_none();
+    let plan_within = |additive_bytes: usize| match *spec {
         QuantizerSpec::OneSegment { bits } => vec![Segment { dims, bits }],
         QuantizerSpec::Saq { .. } | QuantizerSpec::SaqBytes { .. } => {
             let shift = usize::from(set.lists.is_some());
-            let budget = spec.budget(dim).unwrap_or(0).saturating_sub(2 + shift);
-            plan(&PlanInput { variances: &variances, weights: &variances, near: &near }, budget)
+            let budget = spec.budget(dim).unwrap_or(0).saturating_sub(additive_bytes + shift);
+            let input = PlanInput {
+                variances: &variances,
+                weights: &variances,
+                near: &near,
+                uncorrected: if corrected { UNCORRECTED } else { 1.0 },
+            };
+            plan(&input, budget)
         }
     };
-
-    let alpha = if set.metric == Metric::InnerProduct { 1.0 } else { 2.0 };
-    let total: f64 = variances.iter().sum();
-    let mut constants = Vec::new();
-    let mut noise = 0.0;
-    let mut start = 0;
-    for segment in &plan {
-        let energy: f64 = variances[start..start + segment.dims].iter().sum();
-        // A direction without variance still needs a unit that is not zero.
-        let floor = (total * 1e-9).max(1e-30);
-        let mean_square = (energy / segment.dims as f64).max(floor / dims as f64);
-        let unit = match segment.bits {
-            0 => (mean_square * segment.dims as f64).sqrt() as f32,
-            bits => mean_square.sqrt() as f32 * GAUSSIAN_STEP[bits as usize],
-        };
-        noise += mean_square * mean_square * segment.dims as f64 * super::plan::error(segment.bits);
-        constants.push(SegmentConstants { unit, ..SegmentConstants::default() });
-        start += segment.dims;
+    let (mut plan, mut additive) = (plan_within(2), additive_range(set));
+    let mut parts = Expected::of(&plan, &variances, alpha);
+    // The code's part of the factor is noise of about the size of the estimate's own error, and
+    // for dropped segments the inner product of centroid and residual.
+    let margin = if set.lists.is_some() { 8.0 * parts.noise } else { 0.0 };
+    additive = AdditiveCode::spanning(
+        additive.low - margin,
+        additive.low + additive.step * 57_343.0 + margin,
+    );
+    // A uniform error of a step has a standard deviation of step / sqrt(12).
+    if additive.step * 0.29 > 0.15 * parts.noise {
+        plan = plan_within(4);
+        parts = Expected::of(&plan, &variances, alpha);
+        additive = AdditiveCode::default();
     }
     let mut encoder = Encoder {
         model: Model {
             metric: set.metric,
             dim,
             dims,
+            scale: set.scale,
             scan_bits: first_stage(&plan, &variances, &near),
             plan: plan.clone(),
-            constants,
+            constants: parts.constants,
             lists: set.lists.is_some(),
+            additive,
             correction: 0.0,
             shift_step: 1.0,
-            noise: (alpha * noise.sqrt()) as f32,
+            noise: parts.noise,
         },
         mean: set.mean.to_vec(),
         rotation: Rotation::of(&rotation(&basis, dims, seed, &plan)),
@@ -200,8 +209,59 @@ pub(crate) fn train(
     if encoding == Encoding::Fast {
         encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim, &plan));
     }
-    learn_constants(&mut encoder, set, &pairs);
+    learn_constants(&mut encoder, set, &pairs, corrected);
     Ok(encoder)
+}
+
+/// What is expected of a plan before anything is encoded.
+struct Expected {
+    /// The units of the scales.
+    constants: Vec<SegmentConstants>,
+    /// The standard deviation of the error of an estimate.
+    noise: f32,
+}
+
+impl Expected {
+    fn of(plan: &[Segment], variances: &[f64], alpha: f64) -> Expected {
+        let total: f64 = variances.iter().sum();
+        // A direction without variance still needs a unit that is not zero.
+        let floor = (total * 1e-9).max(1e-30) / variances.len() as f64;
+        let mut constants = Vec::new();
+        let (mut noise, mut start) = (0.0, 0);
+        for segment in plan {
+            let dims = segment.dims as f64;
+            let energy: f64 = variances[start..start + segment.dims].iter().sum();
+            let mean_square = (energy / dims).max(floor);
+            let unit = match segment.bits {
+                0 => (mean_square * dims).sqrt() as f32,
+                bits => mean_square.sqrt() as f32 * GAUSSIAN_STEP[bits as usize],
+            };
+            noise += mean_square * mean_square * dims * error(segment.bits);
+            constants.push(SegmentConstants { unit, ..SegmentConstants::default() });
+            start += segment.dims;
+        }
+        Expected { constants, noise: (alpha * noise.sqrt()) as f32 }
+    }
+}
+
+/// The range of the additive factors of the sample, without the code's part.
+fn additive_range(set: &TrainingSet<'_>) -> AdditiveCode {
+    let dim = set.sample.dim();
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    let mut rows = RowsI16::new();
+    let mut base = Vec::new();
+    for values in set.sample.data().chunks(256 * dim) {
+        rows.quantize_centred(values, set.mean);
+        base.resize(rows.rows(), 0.0);
+        super::additive_base(set.metric, set.mean, values, &rows, &mut base);
+        for &value in &base {
+            low = low.min(value);
+            high = high.max(value);
+        }
+    }
+    // A little more than the sample's, which is not all of the set.
+    let margin = 0.05 * (high - low);
+    AdditiveCode::spanning(low - margin, high + margin)
 }
 
 /// The sample relative to mean and centroids.
@@ -439,7 +499,7 @@ struct Sums {
 }
 
 /// Encodes the vectors of the pairs and learns what codes stand for and how far they are off.
-fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
+fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, corrected: bool) {
     let dim = set.sample.dim();
     let dims = encoder.model.dims;
     // The vectors that are encoded: all x of pairs once, and if there are no pairs, all rows.
@@ -451,10 +511,9 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) 
     wanted.dedup();
     let centroids =
         set.lists.map(|(centroids, _)| encoder.rotation.apply(&vec![0.0; dim], centroids.data()));
-    let layout = Layout::new(&encoder.model.plan, &encoder.model.scan_bits, 4, 0);
-    let format = CodeFormat { layout, additive: AdditiveCode::default() };
-    let segments = format.layout.segments.clone();
-    let stride = format.layout.record_bytes();
+    let layout = encoder.model.layout();
+    let segments = layout.segments.clone();
+    let stride = layout.record_bytes();
 
     /// Residual, code and scales of a block of the wanted rows.
     struct Block {
@@ -475,14 +534,14 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) 
             };
             let lists = centroids.as_ref().map(|c| Lists { of_row: &of_row, centroids: c });
             let mut records = vec![0; rows.len() * stride];
-            encoder.encode_rows(&format, &values, lists.as_ref(), scratch, &mut records);
+            encoder.encode_rows(&layout, &values, lists.as_ref(), scratch, &mut records);
             let scales = segments
                 .iter()
                 .zip(&encoder.model.constants)
                 .map(|(segment, constants)| {
                     let mut scales = [0.0; BLOCK];
                     for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
-                        *scale = segment.read_scale(&format.layout, record) * constants.unit;
+                        *scale = segment.read_scale(&layout, record) * constants.unit;
                     }
                     scales
                 })
@@ -656,7 +715,7 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) 
         constants.near_mean = mean as f32;
         constants.near_deviation = (sums[2] / n - mean * mean).max(0.0).sqrt() as f32;
     }
-    if fit[1] > 0.0 {
+    if fit[1] > 0.0 && corrected {
         encoder.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
     }
     // A sixteenth of a standard deviation a step: codes reach eight to either side.
