@@ -5,6 +5,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use crate::layout::BLOCK;
 use crate::tile::{Shape, matrix_kernel};
 
@@ -44,9 +46,9 @@ fn zero() -> Sums {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_to(sums: Sums, values: &[i32; 16]) -> Sums {
+fn load(values: &[i32; 16]) -> Sums {
     let [low, high] = halves(values);
-    [_mm256_add_epi32(sums[0], load_i32(low)), _mm256_add_epi32(sums[1], load_i32(high))]
+    [load_i32(low), load_i32(high)]
 }
 
 #[inline]
@@ -97,7 +99,7 @@ matrix_kernel!(
     left = [i16; 2], right = [i16; 32],
     shape = Shape { rows: 6, panels: 1, steps: 256 }, rows = [6 5 4 3 2], panels = [],
     zero = zero, columns = columns_i16, broadcast = broadcast_i16,
-    dot = dot_i16, combine = add_to, store = store,
+    dot = dot_i16, sum = i32, load = load, store = store,
 );
 
 /// The four columns of a step, each of 8 rows in 32 bits, widened to 16: the first and third, and
@@ -137,8 +139,129 @@ matrix_kernel!(
     left = [u8; 4], right = [i8; 64],
     shape = Shape { rows: 4, panels: 1, steps: 256 }, rows = [4 3 2], panels = [],
     zero = zero, columns = columns_i8, broadcast = broadcast_u8,
-    dot = dot_i8, combine = add_to, store = store,
+    dot = dot_i8, sum = i32, load = load, store = store,
 );
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_f32(values: &[f32; 8]) -> __m256 {
+    // SAFETY: the array has the 32 bytes that are read; the load needs no alignment.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn zero_f32() -> [__m256; 2] {
+    [_mm256_setzero_ps(); 2]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_panel_f32(values: &[f32; 16]) -> [__m256; 2] {
+    let [low, high] = halves(values);
+    [load_f32(low), load_f32(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_f32(values: &mut [f32; 16], sums: [__m256; 2]) {
+    for (values, sums) in values.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+        // SAFETY: the array has the 32 bytes that are written; the store needs no alignment.
+        unsafe { _mm256_storeu_ps(values.as_mut_ptr(), sums) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast_f32([value]: [f32; 1]) -> __m256 {
+    _mm256_set1_ps(value)
+}
+
+/// Two roundings, as in the scalar twin, where a fused operation would have one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_products(sums: [__m256; 2], row: __m256, columns: [__m256; 2]) -> [__m256; 2] {
+    [
+        _mm256_add_ps(sums[0], _mm256_mul_ps(row, columns[0])),
+        _mm256_add_ps(sums[1], _mm256_mul_ps(row, columns[1])),
+    ]
+}
+
+matrix_kernel!(
+    matmul_f32, tile_f32,
+    features = "avx2,fma,f16c,bmi1,bmi2,popcnt",
+    left = [f32; 1], right = [f32; 16],
+    shape = Shape { rows: 6, panels: 1, steps: 256 }, rows = [6 5 4 3 2], panels = [],
+    zero = zero_f32, columns = load_panel_f32, broadcast = broadcast_f32,
+    dot = add_products, sum = f32, load = load_panel_f32, store = store_f32,
+);
+
+/// 8 numbers of half precision, exactly.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn load_f16(values: &[f16; 8]) -> __m256 {
+    // SAFETY: the array has the 16 bytes that are read; the load needs no alignment.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn product(x: __m256, y: __m256) -> __m256 {
+    _mm256_mul_ps(x, y)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn squared_difference(x: __m256, y: __m256) -> __m256 {
+    let difference = _mm256_sub_ps(x, y);
+    _mm256_mul_ps(difference, difference)
+}
+
+/// The first eight values, or all and then zeros.
+#[inline(always)]
+fn padded<T: Copy>(values: &[T], zero: T) -> [T; 8] {
+    std::array::from_fn(|i| values.get(i).copied().unwrap_or(zero))
+}
+
+/// Writes a kernel that sums `term(x, y)` over two slices in the order of the scalar twin: lane
+/// `j` of 32 takes elements `j`, `j + 32`, ... The last eight are padded with zeros, which add
+/// +0.0 and so change no sum (none is -0.0, as all start at +0.0).
+macro_rules! distance {
+    ($name:ident, $y:ty, $zero:expr, $load:ident, $term:ident) => {
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+        pub(crate) fn $name(x: &[f32], y: &[$y]) -> f32 {
+            let (xs, x_rest) = x.as_chunks::<32>();
+            let (ys, y_rest) = y.as_chunks::<32>();
+            let mut sums = [_mm256_setzero_ps(); 4];
+            for (x, y) in xs.iter().zip(ys) {
+                let (x, y) = (x.as_chunks::<8>().0, y.as_chunks::<8>().0);
+                for quarter in 0..4 {
+                    let term = $term(load_f32(&x[quarter]), $load(&y[quarter]));
+                    sums[quarter] = _mm256_add_ps(sums[quarter], term);
+                }
+            }
+            for ((x, y), sum) in x_rest.chunks(8).zip(y_rest.chunks(8)).zip(&mut sums) {
+                let term = match (x.first_chunk(), y.first_chunk()) {
+                    (Some(x), Some(y)) => $term(load_f32(x), $load(y)),
+                    _ => $term(load_f32(&padded(x, 0.0)), $load(&padded(y, $zero))),
+                };
+                *sum = _mm256_add_ps(*sum, term);
+            }
+            // As the tree of the scalar twin: 32 lanes, 16, 8, 4, 2, 1.
+            let low = _mm256_add_ps(sums[0], sums[2]);
+            let high = _mm256_add_ps(sums[1], sums[3]);
+            let lanes = _mm256_add_ps(low, high);
+            let lanes =
+                _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+            let lanes = _mm_add_ps(lanes, _mm_movehl_ps(lanes, lanes));
+            _mm_cvtss_f32(_mm_add_ss(lanes, _mm_movehdup_ps(lanes)))
+        }
+    };
+}
+distance!(dot_f32, f32, 0.0, load_f32, product);
+distance!(l2_sq_f32, f32, 0.0, load_f32, squared_difference);
+distance!(dot_f16, f16, f16::ZERO, load_f16, product);
+distance!(l2_sq_f16, f16, f16::ZERO, load_f16, squared_difference);
 
 /// 16 bytes, then zeros.
 #[inline]

@@ -5,6 +5,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use crate::dispatch::has_vbmi;
 use crate::layout::BLOCK;
 use crate::tile::{Shape, matrix_kernel};
@@ -29,15 +31,23 @@ load_array!(load_i32, [i32; 16]);
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store_i32(values: &mut [i32; 16], sums: __m512i) {
-    // SAFETY: the array has the 64 bytes that are written; the store needs no alignment.
-    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sums) }
+fn load_f32(values: &[f32; 16]) -> __m512 {
+    // SAFETY: the array has the 64 bytes that are read; the load needs no alignment.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_to(sums: __m512i, values: &[i32; 16]) -> __m512i {
-    _mm512_add_epi32(sums, load_i32(values))
+fn store_f32(values: &mut [f32; 16], sums: __m512) {
+    // SAFETY: the array has the 64 bytes that are written; the store needs no alignment.
+    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), sums) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_i32(values: &mut [i32; 16], sums: __m512i) {
+    // SAFETY: the array has the 64 bytes that are written; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sums) }
 }
 
 #[inline]
@@ -97,7 +107,7 @@ matrix_kernel!(
     left = [i16; 2], right = [i16; 32],
     shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
     zero = zero, columns = load_i16, broadcast = broadcast_i16,
-    dot = dot_i16, combine = add_to, store = store_i32,
+    dot = dot_i16, sum = i32, load = load_i32, store = store_i32,
 );
 
 matrix_kernel!(
@@ -106,8 +116,115 @@ matrix_kernel!(
     left = [u8; 4], right = [i8; 64],
     shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
     zero = zero, columns = load_i8, broadcast = broadcast_u8,
-    dot = dot_i8, combine = add_to, store = store_i32,
+    dot = dot_i8, sum = i32, load = load_i32, store = store_i32,
 );
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zero_f32() -> __m512 {
+    _mm512_setzero_ps()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast_f32([value]: [f32; 1]) -> __m512 {
+    _mm512_set1_ps(value)
+}
+
+/// Two roundings, as in the scalar twin, where a fused operation would have one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_products(sums: __m512, row: __m512, columns: __m512) -> __m512 {
+    _mm512_add_ps(sums, _mm512_mul_ps(row, columns))
+}
+
+matrix_kernel!(
+    matmul_f32, tile_f32,
+    features = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2",
+    left = [f32; 1], right = [f32; 16],
+    shape = SHAPE, rows = [8 7 6 5 4 3 2], panels = [3 2],
+    zero = zero_f32, columns = load_f32, broadcast = broadcast_f32,
+    dot = add_products, sum = f32, load = load_f32, store = store_f32,
+);
+
+/// 16 numbers of half precision, exactly.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_f16(values: &[f16; 16]) -> __m512 {
+    // SAFETY: the array has the 32 bytes that are read; the load needs no alignment.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) })
+}
+
+/// At most 16 numbers, then zeros.
+#[inline]
+#[target_feature(enable = "avx512f,bmi2")]
+fn load_some_f32(values: &[f32]) -> __m512 {
+    let mask = lowest_bits(values.len().min(16)) as u16;
+    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
+    // the numbers whose bit is set.
+    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr()) }
+}
+
+/// As [`load_some_f32`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
+fn load_some_f16(values: &[f16]) -> __m512 {
+    let mask = lowest_bits(values.len().min(16)) as u16;
+    // SAFETY: as in `load_some_f32`.
+    _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, values.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn product(x: __m512, y: __m512) -> __m512 {
+    _mm512_mul_ps(x, y)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn squared_difference(x: __m512, y: __m512) -> __m512 {
+    let difference = _mm512_sub_ps(x, y);
+    _mm512_mul_ps(difference, difference)
+}
+
+/// The sum of 16 lanes as the tree of [`crate::scalar`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sum_f32(lanes: __m512) -> f32 {
+    let lanes = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+    let lanes = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let lanes = _mm_add_ps(lanes, _mm_movehl_ps(lanes, lanes));
+    _mm_cvtss_f32(_mm_add_ss(lanes, _mm_movehdup_ps(lanes)))
+}
+
+/// Writes a kernel that sums `term(x, y)` over two slices in the order of the scalar twin. Lanes
+/// beyond the end add +0.0, which changes no sum (none is -0.0, as all start at +0.0).
+macro_rules! distance {
+    ($name:ident, $y:ty, $load:ident, $load_some:ident, $term:ident) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+        pub(crate) fn $name(x: &[f32], y: &[$y]) -> f32 {
+            let (xs, x_rest) = x.as_chunks::<32>();
+            let (ys, y_rest) = y.as_chunks::<32>();
+            let mut sums = [_mm512_setzero_ps(); 2];
+            for (x, y) in xs.iter().zip(ys) {
+                let (x, y) = (x.as_chunks::<16>().0, y.as_chunks::<16>().0);
+                for half in 0..2 {
+                    let term = $term(load_f32(&x[half]), $load(&y[half]));
+                    sums[half] = _mm512_add_ps(sums[half], term);
+                }
+            }
+            let rests = x_rest.chunks(16).zip(y_rest.chunks(16));
+            for ((x, y), sum) in rests.zip(&mut sums) {
+                *sum = _mm512_add_ps(*sum, $term(load_some_f32(x), $load_some(y)));
+            }
+            sum_f32(_mm512_add_ps(sums[0], sums[1]))
+        }
+    };
+}
+distance!(dot_f32, f32, load_f32, load_some_f32, product);
+distance!(l2_sq_f32, f32, load_f32, load_some_f32, squared_difference);
+distance!(dot_f16, f16, load_f16, load_some_f16, product);
+distance!(l2_sq_f16, f16, load_f16, load_some_f16, squared_difference);
 
 /// See [`crate::scan_blocks`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]

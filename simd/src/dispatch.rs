@@ -44,7 +44,13 @@ impl Level {
     fn detect(self) -> bool {
         match self {
             Level::Scalar => true,
-            Level::Neon => cfg!(target_arch = "aarch64"),
+            Level::Neon => {
+                cfg!(all(
+                    target_arch = "aarch64",
+                    target_feature = "neon",
+                    target_endian = "little"
+                ))
+            }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => {
                 is_x86_feature_detected!("avx2")
@@ -107,6 +113,7 @@ impl FromStr for Level {
 
 /// The bit of [`features`] for AVX-512 VBMI, which one kernel gains from. No level of its own: the
 /// result is the same.
+#[cfg(target_arch = "x86_64")]
 const VBMI: u8 = 1 << 7;
 
 /// The levels that the processor has, bit `level as u8` each, and [`VBMI`]. A kernel may take
@@ -137,13 +144,43 @@ fn features() -> u8 {
 }
 
 /// True if the processor has AVX-512 VBMI beside all of [`Level::Avx512`].
+#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_vbmi() -> bool {
     features() & VBMI != 0
 }
 
+/// Calls a kernel of the module for `level`, or its scalar twin where the processor lacks that.
+macro_rules! dispatch {
+    ($level:expr, $kernel:ident($($argument:expr),*)) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if Level::Avx2.is_available() => {
+                // SAFETY: the processor has every feature that the kernels of `avx2` are compiled
+                // for: the guard has just checked the same list.
+                unsafe { avx2::$kernel($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if Level::Avx512.is_available() => {
+                // SAFETY: as above, for `avx512`.
+                unsafe { avx512::$kernel($($argument),*) }
+            }
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+            Level::Neon => {
+                // SAFETY: the whole program is compiled for NEON.
+                unsafe { neon::$kernel($($argument),*) }
+            }
+            _ => scalar::$kernel($($argument),*),
+        }
+    };
+}
+pub(crate) use dispatch;
+
 /// A piece of plain Rust that gains from wider registers. Mark `run` and all that it calls
 /// `#[inline(always)]`, or the callee is compiled for the baseline.
+///
+/// Measure what becomes of it: the compiler may turn a loop over an array of many sums into
+/// gathers at AVX-512, ten times slower than the same loop with one sum.
 pub trait Vectorize {
     /// What it returns.
     type Output;

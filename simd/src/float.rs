@@ -1,93 +1,13 @@
-//! Distances of full vectors, in a fixed order of summation over sixteen lanes.
+//! Floating-point kernels with a fixed order of summation, so that every level gives the same bits.
 
 use half::f16;
 
-use crate::dispatch::{Level, Vectorize, level};
-
-const LANES: usize = 16;
-
-/// Adds sixteen lanes as a balanced tree.
-#[inline(always)]
-fn tree(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for j in 0..width {
-            lanes[j] += lanes[j + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
-/// Sums `term(x, y)` over two slices of the same length.
-#[inline(always)]
-fn reduce<X: Copy, Y: Copy>(x: &[X], y: &[Y], term: impl Fn(X, Y) -> f32) -> f32 {
-    let mut sums = [[0.0f32; LANES]; 2];
-    let mut xs = x.chunks_exact(2 * LANES);
-    let mut ys = y.chunks_exact(2 * LANES);
-    for (x, y) in (&mut xs).zip(&mut ys) {
-        for half in 0..2 {
-            for j in 0..LANES {
-                sums[half][j] += term(x[half * LANES + j], y[half * LANES + j]);
-            }
-        }
-    }
-    for (i, (&x, &y)) in xs.remainder().iter().zip(ys.remainder()).enumerate() {
-        sums[i / LANES][i % LANES] += term(x, y);
-    }
-    let mut lanes = sums[0];
-    for j in 0..LANES {
-        lanes[j] += sums[1][j];
-    }
-    tree(lanes)
-}
-
-struct Dot<'a>(&'a [f32], &'a [f32]);
-
-impl Vectorize for Dot<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run(self) -> f32 {
-        reduce(self.0, self.1, |x, y| x * y)
-    }
-}
-
-struct L2Sq<'a>(&'a [f32], &'a [f32]);
-
-impl Vectorize for L2Sq<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run(self) -> f32 {
-        reduce(self.0, self.1, |x, y| (x - y) * (x - y))
-    }
-}
-
-struct DotHalf<'a>(&'a [f32], &'a [f16]);
-
-impl Vectorize for DotHalf<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run(self) -> f32 {
-        reduce(self.0, self.1, |x, y| x * y.to_f32_const())
-    }
-}
-
-struct L2SqHalf<'a>(&'a [f32], &'a [f16]);
-
-impl Vectorize for L2SqHalf<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run(self) -> f32 {
-        reduce(self.0, self.1, |x, y| {
-            let y = y.to_f32_const();
-            (x - y) * (x - y)
-        })
-    }
-}
+use crate::dispatch::{Level, dispatch, level};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+use crate::neon;
+use crate::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::{avx2, avx512};
 
 /// The inner product of two vectors of the same length.
 ///
@@ -95,7 +15,7 @@ impl Vectorize for L2SqHalf<'_> {
 /// If the lengths differ.
 pub fn dot_f32(x: &[f32], y: &[f32]) -> f32 {
     assert_eq!(x.len(), y.len());
-    level().vectorize(Dot(x, y))
+    dispatch!(level(), dot_f32(x, y))
 }
 
 /// The squared Euclidean distance of two vectors of the same length.
@@ -104,7 +24,7 @@ pub fn dot_f32(x: &[f32], y: &[f32]) -> f32 {
 /// If the lengths differ.
 pub fn l2_sq_f32(x: &[f32], y: &[f32]) -> f32 {
     assert_eq!(x.len(), y.len());
-    level().vectorize(L2Sq(x, y))
+    dispatch!(level(), l2_sq_f32(x, y))
 }
 
 /// The inner product of a vector with one kept in half precision.
@@ -113,7 +33,7 @@ pub fn l2_sq_f32(x: &[f32], y: &[f32]) -> f32 {
 /// If the lengths differ.
 pub fn dot_f16(x: &[f32], y: &[f16]) -> f32 {
     assert_eq!(x.len(), y.len());
-    level().vectorize(DotHalf(x, y))
+    dispatch!(level(), dot_f16(x, y))
 }
 
 /// The squared Euclidean distance of a vector to one kept in half precision.
@@ -122,12 +42,24 @@ pub fn dot_f16(x: &[f32], y: &[f16]) -> f32 {
 /// If the lengths differ.
 pub fn l2_sq_f16(x: &[f32], y: &[f16]) -> f32 {
     assert_eq!(x.len(), y.len());
-    level().vectorize(L2SqHalf(x, y))
+    dispatch!(level(), l2_sq_f16(x, y))
 }
 
+/// Columns in a panel.
+const PANEL: usize = 16;
+
+/// The bytes of `b` that are packed at a time: what the second cache holds beside the rows.
+const PACKED_BYTES: usize = 512 << 10;
+
+/// The rows of `a` that meet the packed panels at a time: their results pass through the cache.
+const ROWS: usize = 64;
+
 /// `c[i][j] = sum over t of a[i][t] * b[j][t]` for row-major `a` (`m x depth`), `b` (`n x depth`)
-/// and `c` (`m x n`, overwritten). Each sum runs over `t` in order, so results do not depend on
-/// the level.
+/// and `c` (`m x n`, overwritten). Each sum runs over `t` in order, with a rounding after each
+/// product and each addition, so results do not depend on the level.
+///
+/// Allocates about half a megabyte of scratch memory (more for a depth beyond 8,192). Time is
+/// spent on packing `b`: put the matrix of fewer rows there.
 ///
 /// # Panics
 /// If a slice holds no whole number of rows or `c` has the wrong length.
@@ -141,40 +73,39 @@ pub fn matmul_f32(depth: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
 }
 
 pub(crate) fn matmul_f32_at(level: Level, depth: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
-    level.vectorize(MatMul { depth, a, b, c });
+    let (m, n) = (a.len() / depth, b.len() / depth);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let panels = (PACKED_BYTES / (PANEL * depth * size_of::<f32>())).clamp(1, n.div_ceil(PANEL));
+    let mut packed = vec![0.0; panels * PANEL * depth];
+    let mut sums = vec![0.0; ROWS.min(m) * panels * PANEL];
+    for (block, b) in b.chunks(panels * PANEL * depth).enumerate() {
+        let first = block * panels * PANEL;
+        let columns = b.len() / depth;
+        let padded = columns.next_multiple_of(PANEL);
+        let packed = &mut packed[..padded * depth];
+        for (panel, rows) in packed.chunks_exact_mut(PANEL * depth).zip(b.chunks(PANEL * depth)) {
+            pack(depth, rows, panel);
+        }
+        for (a, c) in a.chunks(ROWS * depth).zip(c.chunks_mut(ROWS * n)) {
+            let sums = &mut sums[..a.len() / depth * padded];
+            dispatch!(level, matmul_f32(a, depth, packed, sums));
+            for (c, sums) in c.chunks_exact_mut(n).zip(sums.chunks_exact(padded)) {
+                c[first..first + columns].copy_from_slice(&sums[..columns]);
+            }
+        }
+    }
 }
 
-struct MatMul<'a> {
-    depth: usize,
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a mut [f32],
-}
-
-impl Vectorize for MatMul<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let MatMul { depth, a, b, c } = self;
-        let n = b.len() / depth;
-        let mut panel = vec![0.0f32; depth * LANES];
-        for (first, rows) in b.chunks(LANES * depth).enumerate() {
-            let columns = rows.len() / depth;
-            for (j, row) in rows.chunks_exact(depth).enumerate() {
-                for (t, &value) in row.iter().enumerate() {
-                    panel[t * LANES + j] = value;
-                }
-            }
-            for (i, a) in a.chunks_exact(depth).enumerate() {
-                let mut sums = [0.0f32; LANES];
-                for (&x, y) in a.iter().zip(panel.chunks_exact(LANES)) {
-                    for j in 0..LANES {
-                        sums[j] += x * y[j];
-                    }
-                }
-                c[i * n + first * LANES..][..columns].copy_from_slice(&sums[..columns]);
-            }
+/// Packs at most 16 rows as a panel: 16 values for each `t`, zeros for missing rows.
+fn pack(depth: usize, rows: &[f32], panel: &mut [f32]) {
+    if rows.len() < PANEL * depth {
+        panel.fill(0.0);
+    }
+    for (j, row) in rows.chunks_exact(depth).enumerate() {
+        for (&value, column) in row.iter().zip(panel.as_chunks_mut::<PANEL>().0) {
+            column[j] = value;
         }
     }
 }

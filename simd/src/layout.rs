@@ -1,29 +1,11 @@
 //! The layouts that kernels read, and the checked doors to the kernels.
 
-use crate::dispatch::{Level, level};
+use crate::dispatch::{Level, dispatch, level};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+use crate::neon;
 use crate::scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
-
-/// Calls a kernel of the module for `level`, or its scalar twin where the processor lacks that.
-macro_rules! dispatch {
-    ($level:expr, $kernel:ident($($argument:expr),*)) => {
-        match $level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if Level::Avx2.is_available() => {
-                // SAFETY: the processor has every feature that the kernels of `avx2` are compiled
-                // for: the guard has just checked the same list.
-                unsafe { avx2::$kernel($($argument),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if Level::Avx512.is_available() => {
-                // SAFETY: as above, for `avx512`.
-                unsafe { avx512::$kernel($($argument),*) }
-            }
-            _ => scalar::$kernel($($argument),*),
-        }
-    };
-}
 
 /// Vectors in a block of first-stage codes.
 pub const BLOCK: usize = 32;

@@ -9,8 +9,9 @@
 //!   reorders or contracts floating-point operations, so such a loop too has the same result at
 //!   every level; the compiler only chooses wider registers.
 //!
-//! Distances of full vectors ([`dot_f32`], [`l2_sq_f32`] and their `f16` forms) use a fixed order
-//! of summation over sixteen lanes, so they agree as well.
+//! The distances of full vectors ([`dot_f32`], [`l2_sq_f32`] and their `f16` forms) and
+//! [`matmul_f32`] have intrinsics too. They sum in a fixed order and round each product, so they
+//! agree to the bit as well.
 //!
 //! The level is chosen once per process: the best that the processor offers, or the one that the
 //! environment variable `NONIUS_SIMD` names (`scalar`, `avx2`, `avx512`, `neon`).
@@ -22,10 +23,15 @@ mod avx512;
 mod dispatch;
 mod float;
 mod layout;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+mod neon;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
 mod tile;
 
 pub use dispatch::{Level, Vectorize, available, level, with_level};

@@ -1,5 +1,10 @@
 //! The plain truth: every kernel as a loop that a reader can check. The other levels are tested
 //! against these, and on processors without vector units these are what runs.
+//!
+//! Distances sum over two times sixteen lanes: element `i` goes to lane `i % 32`, and the lanes are
+//! added as a balanced tree.
+
+use half::f16;
 
 use crate::layout::BLOCK;
 
@@ -68,4 +73,81 @@ pub fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
         sum += field * (128 * i32::from(high[i]) + i32::from(low[i]));
     }
     sum
+}
+
+const LANES: usize = 16;
+
+/// Adds sixteen lanes as a balanced tree.
+fn tree(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for j in 0..width {
+            lanes[j] += lanes[j + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Sums `term(x, y)` over two slices of the same length.
+#[inline(always)]
+fn reduce<X: Copy, Y: Copy>(x: &[X], y: &[Y], term: impl Fn(X, Y) -> f32) -> f32 {
+    let mut sums = [[0.0f32; LANES]; 2];
+    let mut xs = x.chunks_exact(2 * LANES);
+    let mut ys = y.chunks_exact(2 * LANES);
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for half in 0..2 {
+            for j in 0..LANES {
+                sums[half][j] += term(x[half * LANES + j], y[half * LANES + j]);
+            }
+        }
+    }
+    for (i, (&x, &y)) in xs.remainder().iter().zip(ys.remainder()).enumerate() {
+        sums[i / LANES][i % LANES] += term(x, y);
+    }
+    let mut lanes = sums[0];
+    for j in 0..LANES {
+        lanes[j] += sums[1][j];
+    }
+    tree(lanes)
+}
+
+/// See [`crate::dot_f32`].
+pub fn dot_f32(x: &[f32], y: &[f32]) -> f32 {
+    reduce(x, y, |x, y| x * y)
+}
+
+/// See [`crate::l2_sq_f32`].
+pub fn l2_sq_f32(x: &[f32], y: &[f32]) -> f32 {
+    reduce(x, y, |x, y| (x - y) * (x - y))
+}
+
+/// See [`crate::dot_f16`].
+pub fn dot_f16(x: &[f32], y: &[f16]) -> f32 {
+    reduce(x, y, |x, y| x * y.to_f32_const())
+}
+
+/// See [`crate::l2_sq_f16`].
+pub fn l2_sq_f16(x: &[f32], y: &[f16]) -> f32 {
+    reduce(x, y, |x, y| {
+        let y = y.to_f32_const();
+        (x - y) * (x - y)
+    })
+}
+
+/// The product of [`crate::matmul_f32`] with `b` packed into panels of 16 rows, 16 values for each
+/// `t`; `c` has a column for each row of `b`, padding included.
+pub fn matmul_f32(a: &[f32], depth: usize, b: &[f32], c: &mut [f32]) {
+    let panels = b.len() / (16 * depth);
+    for (row, out) in a.chunks_exact(depth).zip(c.chunks_exact_mut(panels * 16)) {
+        for (panel, out) in b.chunks_exact(16 * depth).zip(out.chunks_exact_mut(16)) {
+            let mut sums = [0.0f32; 16];
+            for (&x, columns) in row.iter().zip(panel.chunks_exact(16)) {
+                for (sum, y) in sums.iter_mut().zip(columns) {
+                    *sum += x * y;
+                }
+            }
+            out.copy_from_slice(&sums);
+        }
+    }
 }

@@ -1,9 +1,14 @@
 //! Every kernel against its scalar twin, at every level that the processor has.
 
+use half::f16;
 use proptest::prelude::*;
 
+use crate::float::matmul_f32_at;
 use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
-use crate::{BLOCK, FieldQuery, Level, Panels, Panels8, available, field_bytes};
+use crate::{
+    BLOCK, FieldQuery, Level, Panels, Panels8, available, dot_f16, dot_f32, field_bytes, l2_sq_f16,
+    l2_sq_f32, scalar, with_level,
+};
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
 /// them, so that a test run on a machine that should have a level cannot pass without it.
@@ -37,6 +42,19 @@ impl Numbers {
                 0 => low,
                 1 => high,
                 _ => low + (self.next() % (high - low + 1) as u64) as i64,
+            })
+            .collect()
+    }
+
+    /// Numbers of both signs below 8 with all 24 bits in use, so that products do get rounded and
+    /// a fused multiplication would show.
+    fn f32s(&mut self, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| {
+                let bits = self.next();
+                let magnitude = (bits % (1 << 24)) as f32 / (1 << 23) as f32
+                    * 2.0f32.powi((bits >> 40) as i32 % 16 - 13);
+                if bits >> 63 == 0 { magnitude } else { -magnitude }
             })
             .collect()
     }
@@ -303,6 +321,131 @@ fn digits_make_up_their_value() {
     }
 }
 
+/// The sums of both kinds of terms in `f64`, and the sums of their magnitudes.
+fn reference(x: &[f32], y: &[f32]) -> [(f64, f64); 2] {
+    let mut sums = [(0.0, 0.0); 2];
+    for (&x, &y) in x.iter().zip(y) {
+        let (x, y) = (f64::from(x), f64::from(y));
+        for (sum, term) in sums.iter_mut().zip([x * y, (x - y) * (x - y)]) {
+            sum.0 += term;
+            sum.1 += term.abs();
+        }
+    }
+    sums
+}
+
+/// Checks the four distances: the same bits at every level, and close to `f64`.
+fn check_distances(x: &[f32], y: &[f32]) {
+    let half: Vec<f16> = y.iter().map(|&y| f16::from_f32(y)).collect();
+    let rounded: Vec<f32> = half.iter().map(|y| y.to_f32_const()).collect();
+    let expected = [
+        scalar::dot_f32(x, y),
+        scalar::l2_sq_f32(x, y),
+        scalar::dot_f16(x, &half),
+        scalar::l2_sq_f16(x, &half),
+    ];
+    let exact = [reference(x, y), reference(x, &rounded)].concat();
+    for (value, (sum, magnitude)) in expected.iter().zip(exact) {
+        // Each term is rounded thrice at most, then goes through len / 32 + 6 additions.
+        let roundings = (x.len() / 32 + 10) as f64;
+        let error = (f64::from(*value) - sum).abs();
+        assert!(error <= magnitude * roundings * 2.0f64.powi(-24), "{value} is not {sum}");
+    }
+    for level in levels() {
+        let values = with_level(level, || {
+            [dot_f32(x, y), l2_sq_f32(x, y), dot_f16(x, &half), l2_sq_f16(x, &half)]
+        });
+        assert_eq!(values.map(f32::to_bits), expected.map(f32::to_bits), "{level}: {}", x.len());
+    }
+}
+
+#[test]
+fn distances_agree_to_the_bit() {
+    let mut numbers = Numbers(6);
+    for len in (0..=130).chain([255, 256, 257, 383, 384, 768, 1536, 2047]) {
+        let (x, y) = (numbers.f32s(len + 3), numbers.f32s(len + 3));
+        check_distances(&x[..len], &y[..len]);
+        check_distances(&x[3..], &y[1..len + 1]);
+    }
+}
+
+#[test]
+fn distances_agree_on_every_half() {
+    // Every number of half precision, subnormals and infinities included, but no NaN.
+    let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|y| !y.is_nan()).collect();
+    for y in all.chunks(32) {
+        for (i, y) in y.iter().enumerate() {
+            let mut half = [f16::ZERO; 33];
+            half[i] = *y;
+            let mut x = [0.0f32; 33];
+            x[i] = 1.0;
+            for level in levels() {
+                let dot = with_level(level, || dot_f16(&x, &half));
+                assert_eq!(dot.to_bits(), (y.to_f32() + 0.0).to_bits(), "{level}: {y}");
+            }
+        }
+    }
+    // Sums of zeros of either sign are +0.0 at every level: padding must not change that.
+    for len in 1..40 {
+        for level in levels() {
+            let (x, y) = (vec![-0.0; len], vec![0.0; len]);
+            let half = vec![f16::ZERO; len];
+            let dots = with_level(level, || [dot_f32(&x, &y), dot_f16(&x, &half)]);
+            assert_eq!(dots.map(f32::to_bits), [0, 0], "{level}: {len}");
+        }
+    }
+}
+
+#[test]
+fn distances_agree_at_the_extremes() {
+    for len in [1, 31, 32, 33, 100] {
+        for (x, y) in [(f32::MAX, 2.0), (f32::MIN_POSITIVE, 0.5), (1e-40, 1.0), (-3e38, 1.0)] {
+            let (x, y) = (vec![x; len], vec![y; len]);
+            let expected = [scalar::dot_f32(&x, &y), scalar::l2_sq_f32(&x, &y)];
+            for level in levels() {
+                let values = with_level(level, || [dot_f32(&x, &y), l2_sq_f32(&x, &y)]);
+                assert_eq!(values.map(f32::to_bits), expected.map(f32::to_bits), "{level}");
+            }
+        }
+    }
+}
+
+/// Checks `matmul_f32`: the same bits as plain sums in order, at every level.
+fn check_matmul(m: usize, depth: usize, n: usize, a: &[f32], b: &[f32]) {
+    let mut expected = vec![0.0f32; m * n];
+    for i in 0..m {
+        for j in 0..n {
+            let mut sum = 0.0f32;
+            for t in 0..depth {
+                sum += a[i * depth + t] * b[j * depth + t];
+            }
+            let (exact, magnitude) =
+                reference(&a[i * depth..][..depth], &b[j * depth..][..depth])[0];
+            let bound = magnitude * (depth + 2) as f64 * 2.0f64.powi(-24);
+            assert!((f64::from(sum) - exact).abs() <= bound);
+            expected[i * n + j] = sum;
+        }
+    }
+    for level in levels() {
+        let mut c = vec![f32::NAN; m * n];
+        matmul_f32_at(level, depth, a, b, &mut c);
+        let same = c.iter().zip(&expected).all(|(x, y)| x.to_bits() == y.to_bits());
+        assert!(same, "{level}: {m} x {depth} x {n}");
+    }
+}
+
+#[test]
+fn matmul_agrees_on_all_shapes() {
+    let mut numbers = Numbers(7);
+    for [m, depth, n] in SHAPES {
+        check_matmul(m, depth, n, &numbers.f32s(m * depth), &numbers.f32s(n * depth));
+    }
+    // Several blocks of rows and of packed panels; panels that exceed the scratch memory.
+    for [m, depth, n] in [[150, 20, 37], [65, 700, 300], [2, 9001, 33]] {
+        check_matmul(m, depth, n, &numbers.f32s(m * depth), &numbers.f32s(n * depth));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -338,5 +481,17 @@ proptest! {
         let fields: Vec<u8> =
             numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
         check_dot_fields(width, &fields, &values, start);
+    }
+
+    #[test]
+    fn distances_agree(len in 0usize..400, seed: u64) {
+        let mut numbers = Numbers(seed);
+        check_distances(&numbers.f32s(len), &numbers.f32s(len));
+    }
+
+    #[test]
+    fn matmul_agrees(m in 0usize..20, depth in 1usize..300, n in 0usize..60, seed: u64) {
+        let mut numbers = Numbers(seed);
+        check_matmul(m, depth, n, &numbers.f32s(m * depth), &numbers.f32s(n * depth));
     }
 }

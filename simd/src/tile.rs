@@ -94,20 +94,19 @@ impl Iterator for Tiles {
 ///
 /// `left` is the unit of 4 bytes that a row of `a` is made of, `right` the 64 bytes of a panel's
 /// step that it meets. `columns` loads the latter, `broadcast` the former, `dot` adds their
-/// products to the sums of a panel, which start at `zero`; `combine` adds sums kept in memory,
-/// `store` puts them there. The kernel returns wrapping sums in the layout of
-/// [`crate::gemm_i16`]; `depth` is at least 1, and the door has checked all lengths (a wrong one
-/// panics here).
+/// products to the 16 sums of a panel, which start at `zero`; `load` and `store` keep sums in `c`
+/// between tiles. Each sum runs over the steps in order. The results lie as [`crate::gemm_i16`]
+/// says; `depth` is at least 1, and the door has checked all lengths (a wrong one panics here).
 macro_rules! matrix_kernel {
     (
         $name:ident, $tile:ident, features = $features:literal,
         left = [$left:ty; $per_step:literal], right = [$right:ty; $per_panel:literal],
         shape = $shape:expr, rows = [$($rows:literal)*], panels = [$($panels:literal)*],
         zero = $zero:ident, columns = $columns:ident, broadcast = $broadcast:ident,
-        dot = $dot:ident, combine = $combine:ident, store = $store:ident $(,)?
+        dot = $dot:ident, sum = $sum:ty, load = $load:ident, store = $store:ident $(,)?
     ) => {
         #[target_feature(enable = $features)]
-        pub(crate) fn $name(a: &[$left], depth: usize, b: &[$right], c: &mut [i32]) {
+        pub(crate) fn $name(a: &[$left], depth: usize, b: &[$right], c: &mut [$sum]) {
             #[inline]
             #[target_feature(enable = $features)]
             fn rows<const P: usize>(
@@ -116,7 +115,7 @@ macro_rules! matrix_kernel {
                 panels: usize,
                 a: &[[$left; $per_step]],
                 b: &[[$right; $per_panel]],
-                c: &mut [[i32; 16]],
+                c: &mut [[$sum; 16]],
             ) {
                 match tile.rows.len() {
                     $($rows => $tile::<$rows, P>(tile, steps, panels, a, b, c),)*
@@ -142,7 +141,7 @@ macro_rules! matrix_kernel {
             panels: usize,
             a: &[[$left; $per_step]],
             b: &[[$right; $per_panel]],
-            c: &mut [[i32; 16]],
+            c: &mut [[$sum; 16]],
         ) {
             let count = tile.steps.len();
             let mut left: [&[[$left; $per_step]]; R] = [&[]; R];
@@ -154,6 +153,14 @@ macro_rules! matrix_kernel {
                 right[p] = &b[(tile.panels.start + p) * steps + tile.steps.start..][..count];
             }
             let mut sums = [[$zero(); P]; R];
+            let first = tile.rows.start * panels + tile.panels.start;
+            if tile.steps.start > 0 {
+                for r in 0..R {
+                    for p in 0..P {
+                        sums[r][p] = $load(&c[first + r * panels + p]);
+                    }
+                }
+            }
             for t in 0..count {
                 let mut columns = [$columns(&right[0][t]); P];
                 for p in 1..P {
@@ -168,11 +175,7 @@ macro_rules! matrix_kernel {
             }
             for r in 0..R {
                 for p in 0..P {
-                    let out = &mut c[(tile.rows.start + r) * panels + tile.panels.start + p];
-                    if tile.steps.start > 0 {
-                        sums[r][p] = $combine(sums[r][p], out);
-                    }
-                    $store(out, sums[r][p]);
+                    $store(&mut c[first + r * panels + p], sums[r][p]);
                 }
             }
         }

@@ -30,8 +30,9 @@ const MARGIN: f32 = 1.5e-4;
 ///
 /// The candidates come from a product of integers; whenever they are too close for its
 /// precision, the distances in `f32` decide. The outcome is thus that of comparing all distances
-/// in `f32`, ties going to the smallest number, up to a chance of less than one in a million.
-/// It is the same at every SIMD level and for any number of threads.
+/// in `f32`, ties going to the smallest number, unless the rounding of a row or a centroid to
+/// integers errs by six standard deviations. It is the same at every SIMD level and for any
+/// number of threads.
 #[derive(Clone, Debug)]
 pub struct Assigner {
     centroids: Matrix,
@@ -337,9 +338,10 @@ impl Vectorize for Fold<'_> {
         for ((products, row_inverse), state) in rows.zip(self.row_inverse).zip(self.states) {
             let State { mut best, mut second, step: mut steps } = *state;
             let row_factor = -2.0 * row_inverse;
-            let mut step = (self.first / LANES) as i32;
             let products = products.as_chunks::<LANES>().0;
-            for ((products, inverse), norms_sq) in products.iter().zip(inverse).zip(norms_sq) {
+            let columns = products.iter().zip(inverse).zip(norms_sq);
+            let numbers = (self.first / LANES) as i32..;
+            for (step, ((products, inverse), norms_sq)) in numbers.zip(columns) {
                 let scores = scores(products, inverse, norms_sq, row_factor);
                 for j in 0..LANES {
                     let better = scores[j] < best[j];
@@ -348,7 +350,6 @@ impl Vectorize for Fold<'_> {
                     best[j] = if better { scores[j] } else { best[j] };
                     steps[j] = if better { step } else { steps[j] };
                 }
-                step += 1;
             }
             *state = State { best, second, step: steps };
         }
@@ -428,6 +429,20 @@ mod tests {
         let line = Matrix::new(1, vec![4.0, 0.0, 2.0, 6.0]).unwrap();
         let points = Matrix::new(1, vec![1.0, 3.0, 5.0, 7.0, -9.0]).unwrap();
         assert_eq!(Assigner::new(line).assign(points.view()).0, [1, 0, 0, 3, 1]);
+    }
+
+    #[test]
+    fn small_integers_with_many_ties_agree() {
+        let mut random = Random::new(9, 0);
+        for (nlist, dim, values) in [(300, 64, 2), (200, 5, 3), (500, 30, 4)] {
+            let mut draw = |rows: usize| {
+                let data = (0..rows * dim).map(|_| random.below(values) as f32).collect();
+                Matrix::new(dim, data).unwrap()
+            };
+            let (centroids, rows) = (draw(nlist), draw(1500));
+            let found = Assigner::new(centroids.clone()).assign(rows.view());
+            assert_eq!(found, slowly(&centroids, &rows), "{nlist} x {dim}");
+        }
     }
 
     #[test]

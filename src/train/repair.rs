@@ -133,3 +133,77 @@ pub(crate) fn repair(
     }
     moved
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Assigner;
+
+    fn line(values: &[f32]) -> Matrix {
+        Matrix::new(1, values.to_vec()).unwrap()
+    }
+
+    /// Assigns and repairs once: the centroids, the points' numbers, how many moved.
+    fn once(points: &[f32], centroids: &[f32]) -> (Vec<f32>, Vec<u32>, usize) {
+        let mut centroids = line(centroids);
+        let (mut nearest, mut l2_sq) = Assigner::new(centroids.clone()).assign(line(points).view());
+        let before: f32 = l2_sq.iter().sum();
+        let moved = repair(points, &mut centroids, &mut nearest, &mut l2_sq);
+        assert!(l2_sq.iter().sum::<f32>() <= before);
+        for (i, &point) in points.iter().enumerate() {
+            let centroid = centroids.row(nearest[i] as usize)[0];
+            assert_eq!(l2_sq[i], (point - centroid) * (point - centroid));
+        }
+        (centroids.into_data(), nearest, moved)
+    }
+
+    #[test]
+    fn nothing_moves_where_nothing_is_empty() {
+        assert_eq!(once(&[0.0, 1.0, 9.0], &[0.0, 10.0]), (vec![0.0, 10.0], vec![0, 0, 1], 0));
+    }
+
+    #[test]
+    fn the_farthest_point_of_the_worst_cluster_is_taken_with_its_neighbours() {
+        // Cluster 0 has an inertia of 9 + 16 + 4, cluster 1 of 1.
+        assert_eq!(
+            once(&[3.0, 4.0, -2.0, 101.0], &[0.0, 100.0, 999.0]),
+            (vec![0.0, 100.0, 4.0], vec![2, 2, 0, 1], 1)
+        );
+    }
+
+    #[test]
+    fn several_empty_centroids_split_one_cluster_again_and_again() {
+        let (centroids, nearest, moved) =
+            once(&[0.0, 1.0, 5.0, 11.0], &[0.0, 500.0, 500.0, -500.0]);
+        assert_eq!(moved, 3);
+        assert_eq!(nearest, [0, 3, 2, 1]);
+        assert_eq!(centroids, [0.0, 11.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn a_centroid_that_loses_all_its_points_moves_as_well() {
+        // Both points of cluster 0 go to the new centroid, and cluster 0 has to look elsewhere.
+        let (centroids, nearest, moved) = once(&[7.0, 7.0, 100.0, 101.0], &[0.0, 100.0, 999.0]);
+        assert_eq!(moved, 2);
+        assert_eq!(nearest, [2, 2, 1, 0]);
+        assert_eq!(centroids, [101.0, 100.0, 7.0]);
+    }
+
+    #[test]
+    fn points_that_all_lie_on_centroids_leave_the_rest_empty() {
+        assert_eq!(
+            once(&[1.0, 1.0, 2.0], &[1.0, 2.0, 1.0, 50.0]),
+            (vec![1.0, 2.0, 1.0, 50.0], vec![0, 0, 1], 0)
+        );
+    }
+
+    #[test]
+    fn buckets_keep_the_order_of_points() {
+        let buckets = Buckets::new(4, &[2, 0, 2, 3, 2, 0]);
+        assert_eq!(buckets.sizes(), [2, 0, 3, 1]);
+        assert_eq!(buckets.members(0), [1, 5]);
+        assert!(buckets.members(1).is_empty());
+        assert_eq!(buckets.members(2), [0, 2, 4]);
+        assert_eq!(buckets.members(3), [3]);
+    }
+}

@@ -76,7 +76,7 @@ impl Hadamard {
 /// Where the transformed values of a round start: rounds of even number take the leading ones.
 #[inline(always)]
 fn block_start(dim: usize, block: usize, round: usize) -> usize {
-    if round % 2 == 0 { 0 } else { dim - block }
+    if round.is_multiple_of(2) { 0 } else { dim - block }
 }
 
 struct Forward<'a> {

@@ -3,7 +3,7 @@
 use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
-use super::encode::{EncodeScratch, effort};
+use super::encode::EncodeScratch;
 use super::query::{ListQuery, Query, QueryModel};
 use super::scale::ScaleFormat;
 use super::train::{TrainingSet, train};
@@ -154,9 +154,7 @@ impl Saq {
         let mean = mean_of(&sample);
         let set =
             TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric: config.metric };
-        let mut encoder = train(&set, &config.quantizer, config.encoding, config.seed)?;
-        encoder.effort = effort(config.encoding);
-        Ok(Saq { encoder })
+        Ok(Saq { encoder: train(&set, &config.quantizer, config.encoding, config.seed)? })
     }
 
     /// The dimension of vectors.

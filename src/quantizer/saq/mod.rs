@@ -39,6 +39,7 @@ pub(crate) use train::{TrainingSet, rescale, train};
 use crate::metric::Metric;
 use crate::train::RowsI16;
 use adjust::Effort;
+use encode::CoarseRotation;
 
 /// What a segment's codes stand for, learnt from the sample. Everything is in units of the
 /// vector's scale unless said.
@@ -171,5 +172,7 @@ pub(crate) struct Encoder {
     /// The mean that is subtracted from every vector: `dim` values.
     pub(crate) mean: Vec<f32>,
     pub(crate) rotation: Rotation,
-    pub(crate) effort: Effort,
+    /// Taken for encoding where speed comes first.
+    coarse: Option<CoarseRotation>,
+    effort: Effort,
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use nonius_simd::{BLOCK, Panels, gemm_i16};
 
 use super::adjust::GAUSSIAN_STEP;
-use super::encode::{EncodeScratch, Lists, effort};
+use super::encode::{CoarseRotation, EncodeScratch, Lists, effort};
 use super::layout::Layout;
 use super::plan::{PlanInput, Segment, plan};
 use super::scale::ScaleFormat;
@@ -179,7 +179,7 @@ pub(crate) fn train(
         constants.push(SegmentConstants { unit, ..SegmentConstants::default() });
         start += segment.dims;
     }
-    let mut saq = Encoder {
+    let mut encoder = Encoder {
         model: Model {
             metric: set.metric,
             dim,
@@ -194,10 +194,14 @@ pub(crate) fn train(
         },
         mean: set.mean.to_vec(),
         rotation: Rotation::of(&rotation(&basis, dims, seed, &plan)),
+        coarse: None,
         effort: effort(encoding),
     };
-    learn_constants(&mut saq, set, &pairs);
-    Ok(saq)
+    if encoding == Encoding::Fast {
+        encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim));
+    }
+    learn_constants(&mut encoder, set, &pairs);
+    Ok(encoder)
 }
 
 /// The sample relative to mean and centroids.
@@ -435,9 +439,9 @@ struct Sums {
 }
 
 /// Encodes the vectors of the pairs and learns what codes stand for and how far they are off.
-fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
+fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
     let dim = set.sample.dim();
-    let dims = saq.model.dims;
+    let dims = encoder.model.dims;
     // The vectors that are encoded: all x of pairs once, and if there are no pairs, all rows.
     let mut wanted: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
     if wanted.is_empty() {
@@ -446,8 +450,8 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
     wanted.sort_unstable();
     wanted.dedup();
     let centroids =
-        set.lists.map(|(centroids, _)| saq.rotation.apply(&vec![0.0; dim], centroids.data()));
-    let layout = Layout::new(&saq.model.plan, &saq.model.scan_bits, 4, 0);
+        set.lists.map(|(centroids, _)| encoder.rotation.apply(&vec![0.0; dim], centroids.data()));
+    let layout = Layout::new(&encoder.model.plan, &encoder.model.scan_bits, 4, 0);
     let format = CodeFormat { layout, additive: AdditiveCode::default() };
     let segments = format.layout.segments.clone();
     let stride = format.layout.record_bytes();
@@ -471,10 +475,10 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
             };
             let lists = centroids.as_ref().map(|c| Lists { of_row: &of_row, centroids: c });
             let mut records = vec![0; rows.len() * stride];
-            saq.encode_rows(&format, &values, lists.as_ref(), scratch, &mut records);
+            encoder.encode_rows(&format, &values, lists.as_ref(), scratch, &mut records);
             let scales = segments
                 .iter()
-                .zip(&saq.model.constants)
+                .zip(&encoder.model.constants)
                 .map(|(segment, constants)| {
                     let mut scales = [0.0; BLOCK];
                     for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
@@ -498,9 +502,9 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
         let count = segment.dims as f64;
         if segment.bits == 0 {
             // The stored norm is the scale.
-            saq.model.constants[s].norm = (1.0 / count).sqrt() as f32;
-            saq.model.constants[s].full_error = saq.model.constants[s].norm;
-            saq.model.constants[s].scan_error = saq.model.constants[s].norm;
+            encoder.model.constants[s].norm = (1.0 / count).sqrt() as f32;
+            encoder.model.constants[s].full_error = encoder.model.constants[s].norm;
+            encoder.model.constants[s].scan_error = encoder.model.constants[s].norm;
             continue;
         }
         // The first stage's levels: the mean of o where the code's top bits are equal, up to
@@ -559,7 +563,7 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
             let deviation = (sum[1] / n - mean * mean).max(0.0).sqrt();
             (mean + deviation).sqrt() as f32
         };
-        let constants = &mut saq.model.constants[s];
+        let constants = &mut encoder.model.constants[s];
         constants.levels = levels;
         constants.full_error = upper(sums.full);
         constants.scan_error =
@@ -576,7 +580,7 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
     for (pairs, near) in [(&pairs.near, true), (&pairs.far, false)] {
         for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
             query.copy_from_slice(set.sample.row(pairs[0].0 as usize));
-            let rotated = saq.rotation.apply(set.mean, &query);
+            let rotated = encoder.rotation.apply(set.mean, &query);
             for &(_, x) in pairs {
                 let Some(i) = place(x) else { continue };
                 let (block, j) = (&blocks[i / BLOCK], i % BLOCK);
@@ -594,7 +598,7 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
                 for (s, segment) in segments.iter().enumerate() {
                     let (mut dot, mut qq, mut oo, mut estimate) = (0.0, 0.0, 0.0, 0.0);
                     let scale = f64::from(block.scales[s][j]);
-                    let levels = saq.model.constants[s].levels;
+                    let levels = encoder.model.constants[s].levels;
                     let boundary = if segment.scan_bits == 2 {
                         (1u32 << (segment.bits - 2)) as f32
                     } else {
@@ -629,7 +633,7 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
                         kept += estimate;
                         kept_q += qq;
                         // What the search knows of the norm of the kept dimensions.
-                        let norm = f64::from(saq.model.constants[s].norm) * scale;
+                        let norm = f64::from(encoder.model.constants[s].norm) * scale;
                         kept_x += norm * norm * segment.dims as f64;
                     }
                 }
@@ -639,24 +643,24 @@ fn learn_constants(saq: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs) {
                     fit[0] += feature * tail;
                     fit[1] += feature * feature;
                 }
-                let shift = f64::from(saq.model.alpha()) * shift;
+                let shift = f64::from(encoder.model.alpha()) * shift;
                 shift_count += 1.0;
                 shifts[0] += shift;
                 shifts[1] += shift * shift;
             }
         }
     }
-    for (sums, constants) in near_sums.iter().zip(&mut saq.model.constants) {
+    for (sums, constants) in near_sums.iter().zip(&mut encoder.model.constants) {
         let n = sums[0].max(1.0);
         let mean = sums[1] / n;
         constants.near_mean = mean as f32;
         constants.near_deviation = (sums[2] / n - mean * mean).max(0.0).sqrt() as f32;
     }
     if fit[1] > 0.0 {
-        saq.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
+        encoder.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
     }
     // A sixteenth of a standard deviation a step: codes reach eight to either side.
-    saq.model.shift_step = ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
+    encoder.model.shift_step = ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
 }
 
 impl super::layout::SegmentLayout {

@@ -1,0 +1,314 @@
+//! Kernels for NEON, which is part of AArch64: no more is assumed (no dot product, no SVE).
+//!
+//! The doors in [`crate::layout`] check every length before they call.
+
+use std::arch::aarch64::*;
+
+use half::f16;
+
+use crate::layout::BLOCK;
+use crate::scalar;
+use crate::tile::{Shape, matrix_kernel};
+
+/// The 16 sums of a panel.
+type Sums = [int32x4_t; 4];
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_u8(values: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: the array has the 16 bytes that are read.
+    unsafe { vld1q_u8(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_i8(values: &[i8; 16]) -> int8x16_t {
+    // SAFETY: the array has the 16 bytes that are read.
+    unsafe { vld1q_s8(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zero() -> Sums {
+    [vdupq_n_s32(0); 4]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load(values: &[i32; 16]) -> Sums {
+    let mut sums = zero();
+    for (sum, values) in sums.iter_mut().zip(values.as_chunks::<4>().0) {
+        // SAFETY: the array has the four numbers that are read.
+        *sum = unsafe { vld1q_s32(values.as_ptr()) };
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn store(values: &mut [i32; 16], sums: Sums) {
+    for (values, sum) in values.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+        // SAFETY: the array has room for the four numbers that are written.
+        unsafe { vst1q_s32(values.as_mut_ptr(), sum) }
+    }
+}
+
+/// The first and the second column of a step, for rows 0 to 7 and 8 to 15 of a panel.
+#[inline]
+#[target_feature(enable = "neon")]
+fn columns_i16(values: &[i16; 32]) -> [int16x8x2_t; 2] {
+    // SAFETY: 16 numbers are read from the start of the array and 16 from its middle: 32 in all.
+    unsafe { [vld2q_s16(values.as_ptr()), vld2q_s16(values.as_ptr().add(16))] }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn broadcast_i16(pair: [i16; 2]) -> int16x4_t {
+    let pair = u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16;
+    vreinterpret_s16_u32(vdup_n_u32(pair))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_i16(sums: Sums, row: int16x4_t, columns: [int16x8x2_t; 2]) -> Sums {
+    let mut out = sums;
+    for (half, int16x8x2_t(first, second)) in columns.into_iter().enumerate() {
+        let [low, high] = [out[2 * half], out[2 * half + 1]];
+        let low = vmlal_lane_s16::<0>(low, vget_low_s16(first), row);
+        let high = vmlal_high_lane_s16::<0>(high, first, row);
+        out[2 * half] = vmlal_lane_s16::<1>(low, vget_low_s16(second), row);
+        out[2 * half + 1] = vmlal_high_lane_s16::<1>(high, second, row);
+    }
+    out
+}
+
+matrix_kernel!(
+    gemm_i16, tile_i16,
+    features = "neon",
+    left = [i16; 2], right = [i16; 32],
+    shape = Shape { rows: 6, panels: 1, steps: 256 }, rows = [6 5 4 3 2], panels = [],
+    zero = zero, columns = columns_i16, broadcast = broadcast_i16,
+    dot = dot_i16, sum = i32, load = load, store = store,
+);
+
+/// The four columns of a step, widened: for each the rows 0 to 7 and 8 to 15 of a panel.
+#[inline]
+#[target_feature(enable = "neon")]
+fn columns_i8(values: &[i8; 64]) -> [[int16x8_t; 2]; 4] {
+    // SAFETY: the array has the 64 bytes that are read.
+    let int8x16x4_t(a, b, c, d) = unsafe { vld4q_s8(values.as_ptr()) };
+    let mut columns = [[vdupq_n_s16(0); 2]; 4];
+    for (column, bytes) in columns.iter_mut().zip([a, b, c, d]) {
+        *column = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
+    }
+    columns
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn broadcast_u8(quad: [u8; 4]) -> int16x4_t {
+    let bytes = vreinterpret_u8_u32(vdup_n_u32(u32::from_le_bytes(quad)));
+    vget_low_s16(vreinterpretq_s16_u16(vmovl_u8(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_i8(sums: Sums, row: int16x4_t, columns: [[int16x8_t; 2]; 4]) -> Sums {
+    let sums = add_column::<0>(sums, row, columns[0]);
+    let sums = add_column::<1>(sums, row, columns[1]);
+    let sums = add_column::<2>(sums, row, columns[2]);
+    add_column::<3>(sums, row, columns[3])
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_column<const LANE: i32>(sums: Sums, row: int16x4_t, column: [int16x8_t; 2]) -> Sums {
+    [
+        vmlal_lane_s16::<LANE>(sums[0], vget_low_s16(column[0]), row),
+        vmlal_high_lane_s16::<LANE>(sums[1], column[0], row),
+        vmlal_lane_s16::<LANE>(sums[2], vget_low_s16(column[1]), row),
+        vmlal_high_lane_s16::<LANE>(sums[3], column[1], row),
+    ]
+}
+
+matrix_kernel!(
+    gemm_i8, tile_i8,
+    features = "neon",
+    left = [u8; 4], right = [i8; 64],
+    shape = Shape { rows: 4, panels: 1, steps: 256 }, rows = [4 3 2], panels = [],
+    zero = zero, columns = columns_i8, broadcast = broadcast_u8,
+    dot = dot_i8, sum = i32, load = load, store = store,
+);
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zero_f32() -> [float32x4_t; 4] {
+    [vdupq_n_f32(0.0); 4]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_f32(values: &[f32; 16]) -> [float32x4_t; 4] {
+    let mut sums = zero_f32();
+    for (sum, values) in sums.iter_mut().zip(values.as_chunks::<4>().0) {
+        // SAFETY: the array has the four numbers that are read.
+        *sum = unsafe { vld1q_f32(values.as_ptr()) };
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn store_f32(values: &mut [f32; 16], sums: [float32x4_t; 4]) {
+    for (values, sum) in values.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+        // SAFETY: the array has room for the four numbers that are written.
+        unsafe { vst1q_f32(values.as_mut_ptr(), sum) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn broadcast_f32([value]: [f32; 1]) -> float32x4_t {
+    vdupq_n_f32(value)
+}
+
+/// Two roundings, as in the scalar twin, where `vfmaq_f32` would have one.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_products(
+    sums: [float32x4_t; 4],
+    row: float32x4_t,
+    columns: [float32x4_t; 4],
+) -> [float32x4_t; 4] {
+    let mut out = sums;
+    for (sum, column) in out.iter_mut().zip(columns) {
+        *sum = vaddq_f32(*sum, vmulq_f32(row, column));
+    }
+    out
+}
+
+matrix_kernel!(
+    matmul_f32, tile_f32,
+    features = "neon",
+    left = [f32; 1], right = [f32; 16],
+    shape = Shape { rows: 5, panels: 1, steps: 256 }, rows = [5 4 3 2], panels = [],
+    zero = zero_f32, columns = load_f32, broadcast = broadcast_f32,
+    dot = add_products, sum = f32, load = load_f32, store = store_f32,
+);
+
+/// The plain loop of the scalar twin: the compiler uses NEON for it, since the target has it.
+macro_rules! distance {
+    ($name:ident, $y:ty) => {
+        #[target_feature(enable = "neon")]
+        pub(crate) fn $name(x: &[f32], y: &[$y]) -> f32 {
+            scalar::$name(x, y)
+        }
+    };
+}
+distance!(dot_f32, f32);
+distance!(l2_sq_f32, f32);
+distance!(dot_f16, f16);
+distance!(l2_sq_f16, f16);
+
+/// See [`crate::scan_blocks`]. One group at a time: `tbl` looks up 16 entries.
+#[target_feature(enable = "neon")]
+pub(crate) fn scan_blocks(
+    codes: &[u8],
+    stride: usize,
+    groups: usize,
+    lut: &[u8],
+    sums: &mut [u16],
+) {
+    let tables = lut[..groups * 16].as_chunks::<16>().0;
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let codes = codes[block * stride..][..groups * 16].as_chunks::<16>().0;
+        // Of vectors 0..8, 8..16, 16..24 and 24..32.
+        let mut totals = [vdupq_n_u16(0); 4];
+        for (codes, table) in codes.iter().zip(tables) {
+            let (codes, table) = (load_u8(codes), load_u8(table));
+            let low = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
+            let high = vqtbl1q_u8(table, vshrq_n_u8::<4>(codes));
+            totals[0] = vaddw_u8(totals[0], vget_low_u8(low));
+            totals[1] = vaddw_high_u8(totals[1], low);
+            totals[2] = vaddw_u8(totals[2], vget_low_u8(high));
+            totals[3] = vaddw_high_u8(totals[3], high);
+        }
+        for (sums, total) in sums.as_chunks_mut::<8>().0.iter_mut().zip(totals) {
+            // SAFETY: the array has room for the eight numbers that are written.
+            unsafe { vst1q_u16(sums.as_mut_ptr(), total) }
+        }
+    }
+}
+
+/// See [`crate::dot_fields`].
+#[target_feature(enable = "neon")]
+pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    match width {
+        4 => dot_split::<2>(fields, high, low),
+        2 => dot_split::<4>(fields, high, low),
+        _ => dot_bits(fields, high, low),
+    }
+}
+
+/// At most 16 values, then zeros.
+#[inline(always)]
+fn padded<T: Copy>(values: &[T], zero: T) -> [T; 16] {
+    match values.first_chunk() {
+        Some(values) => *values,
+        None => std::array::from_fn(|i| values.get(i).copied().unwrap_or(zero)),
+    }
+}
+
+/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    let part = fields.len();
+    let mut sums = [vdupq_n_s32(0); 2];
+    for (i, bytes) in fields.chunks(16).enumerate() {
+        let start = 16 * i;
+        let mut rest = load_u8(&padded(bytes, 0));
+        // 16 bits hold all: 2 parts of 2 products of at most 15 * 64, or 4 of 2 of 3 * 64.
+        let mut pairs = [vdupq_n_s16(0); 2];
+        for p in 0..PARTS {
+            let field = vdupq_n_u8(if PARTS == 2 { 15 } else { 3 });
+            let values = vreinterpretq_s8_u8(vandq_u8(rest, field));
+            rest = if PARTS == 2 { vshrq_n_u8::<4>(rest) } else { vshrq_n_u8::<2>(rest) };
+            for (pair, digits) in pairs.iter_mut().zip([high, low]) {
+                let digits = load_i8(&padded(&digits[p * part + start..][..bytes.len()], 0));
+                *pair = vmlal_s8(*pair, vget_low_s8(values), vget_low_s8(digits));
+                *pair = vmlal_high_s8(*pair, values, digits);
+            }
+        }
+        for (sum, pair) in sums.iter_mut().zip(pairs) {
+            *sum = vpadalq_s16(*sum, pair);
+        }
+    }
+    combine(sums)
+}
+
+/// Fields of one bit.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+    // Byte i looks at bit i % 8.
+    let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+    let mut sums = [vdupq_n_s32(0); 2];
+    for (bytes, (high, low)) in fields.chunks(2).zip(high.chunks(16).zip(low.chunks(16))) {
+        let second = bytes.get(1).copied().unwrap_or(0);
+        let bits = vcombine_u8(vdup_n_u8(bytes[0]), vdup_n_u8(second));
+        let set = vreinterpretq_s8_u8(vtstq_u8(bits, bit));
+        for (sum, digits) in sums.iter_mut().zip([high, low]) {
+            let digits = vandq_s8(load_i8(&padded(digits, 0)), set);
+            *sum = vpadalq_s16(*sum, vpaddlq_s8(digits));
+        }
+    }
+    combine(sums)
+}
+
+/// The sum of all `128 * high + low`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn combine([high, low]: [int32x4_t; 2]) -> i32 {
+    vaddvq_s32(vaddq_s32(vshlq_n_s32::<7>(high), low))
+}
