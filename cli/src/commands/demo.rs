@@ -69,6 +69,9 @@ struct NeighborJson {
     text: String,
 }
 
+/// What to do when the set cannot be loaded.
+const MISSING: &str = "the shipped vectors are missing or damaged; run the demo from a clone of \
+                       the repository, or name their folder with --data";
 /// Neighbours a query.
 const K: usize = 10;
 /// Estimates compared exactly in the second half of the table.
@@ -82,11 +85,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let out = Output::new(&args.json);
     let folder = args.data.clone().unwrap_or_else(wordnet_dir);
-    let shipped = Shipped::load_from(&folder).context(
-        "the shipped vectors are missing or damaged; run the demo from a clone of the repository, \
-         or name their folder with --data",
-    )?;
-    let source = nonius_datasets::open(&shipped.base)?;
+    let shipped = Shipped::load_from(&folder).context(MISSING)?;
+    let source = nonius_datasets::open(&shipped.base).context(MISSING)?;
     check_texts(&shipped, source.rows())?;
     let (rows, dim, queries) = (source.rows(), source.dim(), shipped.queries.rows());
     out.text(format_args!(

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TruthArgs) -> Result<(), Failure> {
     let format = id_format(&args.output)?;
     let source = nonius_datasets::open(&args.input)?;
     let queries = load_queries(&args.queries, source.dim())?;
-    let mut bars = Bars::catching_interrupts()?;
+    let mut bars = Bars::new();
     let start = Instant::now();
     let mut show = |done, total| bars.show("comparing", done, total);
     let truth = exact_neighbors(&*source, queries.view(), args.k, args.metric, &mut show)?;

@@ -3,6 +3,8 @@
 mod build;
 mod demo;
 mod files;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 mod misuse;
 mod search;
 
