@@ -1,0 +1,114 @@
+//! Index files taken apart by `FORMAT.md` alone, to change them on purpose.
+
+/// Bytes of the header.
+pub const HEADER: usize = 128;
+/// Bytes of an entry of the table.
+pub const ENTRY: usize = 40;
+
+/// The codes of the kinds of sections.
+pub mod kind {
+    /// Parameters and counts.
+    pub const META: u32 = 1;
+    /// The mean.
+    pub const MEAN: u32 = 2;
+    /// The packed transform.
+    pub const ROTATION: u32 = 3;
+    /// The plan.
+    pub const SEGMENTS: u32 = 4;
+    /// The centroids.
+    pub const CENTROIDS: u32 = 5;
+    /// The centroids, packed.
+    pub const CENTROIDS_PACKED: u32 = 6;
+    /// Where lists start.
+    pub const LIST_TABLE: u32 = 7;
+    /// The first stage.
+    pub const SCAN: u32 = 8;
+    /// The other bits.
+    pub const REST: u32 = 9;
+    /// Ids.
+    pub const IDS: u32 = 10;
+    /// Kept vectors.
+    pub const KEPT: u32 = 11;
+    /// What the transform's rows are multiplied by.
+    pub const ROTATION_SCALES: u32 = 12;
+    /// What packed centroids are multiplied by.
+    pub const CENTROID_FACTORS: u32 = 13;
+}
+
+/// Where a section lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The kind's code.
+    pub kind: u32,
+    /// The entry's place in the file.
+    pub entry: usize,
+    /// The first byte.
+    pub offset: usize,
+    /// The number of bytes.
+    pub length: usize,
+}
+
+/// A little-endian `u32` of a file.
+///
+/// # Panics
+/// If it is not inside the file.
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// A little-endian `u64` of a file.
+///
+/// # Panics
+/// If it is not inside the file.
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The sections of a valid file, in their order.
+///
+/// # Panics
+/// If the file is not valid.
+pub fn places(bytes: &[u8]) -> Vec<Place> {
+    (0..u32_at(bytes, 40) as usize)
+        .map(|i| {
+            let entry = HEADER + i * ENTRY;
+            Place {
+                kind: u32_at(bytes, entry),
+                entry,
+                offset: u64_at(bytes, entry + 8) as usize,
+                length: u64_at(bytes, entry + 16) as usize,
+            }
+        })
+        .collect()
+}
+
+/// The section of a kind.
+///
+/// # Panics
+/// If there is none.
+pub fn place(places: &[Place], kind: u32) -> Place {
+    *places.iter().find(|p| p.kind == kind).unwrap_or_else(|| panic!("no section of kind {kind}"))
+}
+
+/// Writes the checksums that the bytes have now into header, table and entries, as far as what
+/// they cover lies inside the file.
+pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
+    for place in places {
+        let body = place.offset..place.offset + place.length;
+        if place.entry + ENTRY <= bytes.len()
+            && let Some(body) = bytes.get(body)
+        {
+            let sum = crc32c::crc32c(body);
+            bytes[place.entry + 24..place.entry + 28].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+    let end = HEADER + places.len() * ENTRY;
+    if end + 4 <= bytes.len() {
+        let sum = crc32c::crc32c(&bytes[HEADER..end]);
+        bytes[end..end + 4].copy_from_slice(&sum.to_le_bytes());
+    }
+    if HEADER <= bytes.len() {
+        let sum = crc32c::crc32c(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&sum.to_le_bytes());
+    }
+}
