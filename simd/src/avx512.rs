@@ -10,6 +10,7 @@ use half::f16;
 use crate::dispatch::has_vbmi;
 use crate::layout::BLOCK;
 use crate::tile::{Shape, matrix_kernel};
+use crate::transpose::Word;
 
 /// 64 bytes of a slice of numbers as a vector.
 macro_rules! load_array {
@@ -457,4 +458,52 @@ fn load_digits(digits: &[i8]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 fn combine(high: __m512i, low: __m512i) -> i32 {
     _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(high), low))
+}
+
+/// Transposes 16 rows of `out.len()` words, 16 words at a time. Returns how many words are done;
+/// fewer than 16 are left.
+#[target_feature(enable = "avx512f")]
+pub(crate) fn transpose_16<W: Word>(rows: &[W], out: &mut [[W; 16]]) -> usize {
+    let width = out.len();
+    let blocks = width / 16;
+    for block in 0..blocks {
+        let row = |r: usize| -> __m512i {
+            let words: &[W] = &rows[r * width + block * 16..][..16];
+            // SAFETY: a word has four initialised bytes (`Sealed`), so the 16 of the slice are
+            // the 64 bytes that are read; the load needs no alignment.
+            unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        };
+        // Pairs of rows, then pairs of pairs: afterwards each 128-bit lane holds a 4 x 4 block.
+        let mut quads = [zero(); 16];
+        for q in 0..4 {
+            let [a, b, c, d] = [row(4 * q), row(4 * q + 1), row(4 * q + 2), row(4 * q + 3)];
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            quads[q] = _mm512_unpacklo_epi64(ab_low, cd_low);
+            quads[4 + q] = _mm512_unpackhi_epi64(ab_low, cd_low);
+            quads[8 + q] = _mm512_unpacklo_epi64(ab_high, cd_high);
+            quads[12 + q] = _mm512_unpackhi_epi64(ab_high, cd_high);
+        }
+        // Word 4 * lane + i of rows 4q.. lies in lane `lane` of quads[4 * i + q].
+        for i in 0..4 {
+            let [a, b, c, d] = [quads[4 * i], quads[4 * i + 1], quads[4 * i + 2], quads[4 * i + 3]];
+            let (ab_even, ab_odd) =
+                (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
+            let (cd_even, cd_odd) =
+                (_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
+            let lanes = [
+                _mm512_shuffle_i32x4::<0x88>(ab_even, cd_even),
+                _mm512_shuffle_i32x4::<0x88>(ab_odd, cd_odd),
+                _mm512_shuffle_i32x4::<0xdd>(ab_even, cd_even),
+                _mm512_shuffle_i32x4::<0xdd>(ab_odd, cd_odd),
+            ];
+            for (lane, vector) in lanes.into_iter().enumerate() {
+                let out: &mut [W; 16] = &mut out[block * 16 + 4 * lane + i];
+                // SAFETY: any four bytes are a word (`Sealed`), and the array has the 64 bytes
+                // that are written; the store needs no alignment.
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), vector) }
+            }
+        }
+    }
+    blocks * 16
 }

@@ -33,9 +33,11 @@ mod tests;
     all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
 ))]
 mod tile;
+mod transpose;
 
-pub use dispatch::{Level, Vectorize, available, level, with_level};
+pub use dispatch::{Level, Vectorize, available, level, prefetch, with_level};
 pub use float::{dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, matmul_f32};
 pub use layout::{
     BLOCK, FieldQuery, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16, scan_blocks,
 };
+pub use transpose::{Word, transpose_16};

@@ -151,3 +151,15 @@ pub fn matmul_f32(a: &[f32], depth: usize, b: &[f32], c: &mut [f32]) {
         }
     }
 }
+
+/// See [`crate::transpose_16`].
+pub fn transpose_16<W: crate::transpose::Word>(rows: &[W], out: &mut [[W; 16]]) {
+    let width = out.len();
+    let count = rows.len() / width.max(1);
+    for (w, lanes) in out.iter_mut().enumerate() {
+        *lanes = [W::default(); 16];
+        for r in 0..count {
+            lanes[r] = rows[r * width + w];
+        }
+    }
+}

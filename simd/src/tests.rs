@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use crate::float::matmul_f32_at;
 use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
+use crate::transpose::transpose_16_at;
 use crate::{
     BLOCK, FieldQuery, Level, Panels, Panels8, available, dot_f16, dot_f32, field_bytes, l2_sq_f16,
     l2_sq_f32, scalar, with_level,
@@ -493,5 +494,33 @@ proptest! {
     fn matmul_agrees(m in 0usize..20, depth in 1usize..300, n in 0usize..60, seed: u64) {
         let mut numbers = Numbers(seed);
         check_matmul(m, depth, n, &numbers.f32s(m * depth), &numbers.f32s(n * depth));
+    }
+}
+
+#[test]
+fn transposes_are_equal_at_every_level() {
+    let mut numbers = Numbers(77);
+    for width in [0usize, 1, 2, 15, 16, 17, 32, 48, 97, 192] {
+        for count in [0usize, 1, 7, 15, 16] {
+            let words = if width == 0 { 0 } else { count * width };
+            let pairs: Vec<[i16; 2]> =
+                (0..words).map(|_| [numbers.next() as i16, numbers.next() as i16]).collect();
+            let quads: Vec<[i8; 4]> = (0..words).map(|_| [numbers.next() as i8; 4]).collect();
+            for level in levels() {
+                let mut out = vec![[[9i16; 2]; 16]; width];
+                transpose_16_at(level, &pairs, &mut out);
+                let mut bytes = vec![[[9i8; 4]; 16]; width];
+                transpose_16_at(level, &quads, &mut bytes);
+                for w in 0..width {
+                    for r in 0..16 {
+                        let at = r * width + w;
+                        let expected = if r < count { pairs[at] } else { [0; 2] };
+                        assert_eq!(out[w][r], expected, "{level}: word {w} of row {r}");
+                        let expected = if r < count { quads[at] } else { [0; 4] };
+                        assert_eq!(bytes[w][r], expected, "{level}: word {w} of row {r}");
+                    }
+                }
+            }
+        }
     }
 }

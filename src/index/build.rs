@@ -725,18 +725,22 @@ fn subtract(row: &mut [f32], mean: &[f32]) {
     }
 }
 
-/// The power of two that brings the vectors to a root mean square norm of about one; 1 for cosine,
-/// whose vectors have unit norm.
+/// The power of two that brings the vectors to a root mean square norm of about one; 1 where that
+/// is far from the ends of `f32`, and for cosine, whose vectors have unit norm.
 pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
     if metric.normalizes() {
         return 1.0;
     }
     let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     let norm = (sum / sample.rows() as f64).sqrt();
-    // The exponent of the norm, and of 1 for zero vectors; the ends are those of norms whose
-    // squares are accepted.
+    // The ends are those of norms whose squares are accepted. Usual norms are left alone, which
+    // saves the multiplication.
     let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-100, 64);
-    if norm == 0.0 { 1.0 } else { f32::from_bits(((127 - exponent) as u32) << 23) }
+    if norm == 0.0 || exponent.abs() <= 16 {
+        1.0
+    } else {
+        f32::from_bits(((127 - exponent) as u32) << 23)
+    }
 }
 
 /// The mean of all rows, in `f64`, in the order of the rows.

@@ -6,13 +6,15 @@ use nonius_simd::{BLOCK, Panels, gemm_i16};
 
 use super::config::Keep;
 use crate::error::OpenError;
-use crate::matrix::MAX_DIM;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::saq::{
     AdditiveCode, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale,
 };
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
+
+/// The most dimensions of a segment: what [`nonius_simd::dot_fields`] takes.
+const MAX_SEGMENT: usize = 16_384;
 
 /// The quantizer's code in the header.
 pub(crate) const SAQ: u32 = 1;
@@ -259,6 +261,9 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         "the dimension rounded up to a multiple of 8",
         u64::from(meta.dims),
     )?;
+    if meta.reserved.iter().any(|&word| word != 0) {
+        return Err(OpenError::corrupt("meta", "reserved bytes are not zero"));
+    }
     finite(
         "meta",
         &[meta.additive_low, meta.additive_step, meta.correction, meta.shift_step, meta.noise],
@@ -282,8 +287,13 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         let bad =
             |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
         let segment_dims = e.dims as usize;
-        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_DIM {
-            return Err(bad(format!("{segment_dims} dimensions; expected a multiple of 8")));
+        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_SEGMENT {
+            return Err(bad(format!(
+                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
+            )));
+        }
+        if e.reserved != 0 {
+            return Err(bad("reserved bytes are not zero".to_owned()));
         }
         if e.bits > MAX_BITS {
             return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));

@@ -42,7 +42,7 @@ const ALONG: f32 = 0.4;
 pub(crate) struct Effort {
     /// Steps that are tried.
     pub(crate) steps: u32,
-    /// Sweeps of coordinate descent at most.
+    /// Sweeps of coordinate descent.
     pub(crate) sweeps: u32,
 }
 
@@ -62,8 +62,10 @@ const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds
 /// The half-integer nearest to `x`, within `-limit..=limit`.
 #[inline(always)]
 fn nearest(x: f32, limit: f32) -> f32 {
-    let clamped = x.max(-limit).min(limit);
-    ((clamped - 0.5) + ROUND) - ROUND + 0.5
+    // Comparisons rather than `clamp`, whose care for NaN would double the work.
+    let above = if x > -limit { x } else { -limit };
+    let clamped = if above < limit { above } else { limit };
+    clamped.floor() + 0.5
 }
 
 /// Encodes `o` (a segment's dimensions by 32 lanes) with `bits` bits; `unit` is the unit of the
@@ -84,7 +86,8 @@ pub(crate) fn encode_segment(
     for o in o {
         for j in 0..BLOCK {
             norm_sq[j] += o[j] * o[j];
-            largest[j] = largest[j].max(o[j].abs());
+            let magnitude = o[j].abs();
+            largest[j] = if magnitude > largest[j] { magnitude } else { largest[j] };
         }
     }
     // Lanes too small for the smallest scale are dropped: their code stands for zero.
@@ -156,7 +159,6 @@ pub(crate) fn encode_segment(
         }
     }
     for _ in 0..effort.sweeps {
-        let mut moved = 0u32;
         for (o, u) in o.iter().zip(code.u.iter_mut()) {
             for j in 0..BLOCK {
                 let pull = o[j] * mu[j];
@@ -168,11 +170,7 @@ pub(crate) fn encode_segment(
                 let step = if accept { step } else { 0.0 };
                 u[j] += step;
                 excess[j] += step * o[j];
-                moved += u32::from(accept);
             }
-        }
-        if moved == 0 {
-            break;
         }
     }
     for j in 0..BLOCK {

@@ -1,6 +1,6 @@
 //! From vectors to records: rotation, adjustment and packing, 32 vectors at a time.
 
-use nonius_simd::{BLOCK, Panels, Panels8, Vectorize, gemm_i8, gemm_i16};
+use nonius_simd::{BLOCK, Panels, Panels8, Vectorize, Word, gemm_i8, gemm_i16, transpose_16};
 
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
@@ -83,7 +83,10 @@ pub(crate) struct EncodeScratch {
     packed: Vec<i16>,
     narrow: Vec<i8>,
     packed8: Vec<i8>,
+    /// Rotated rows as integers: dims x 32.
     product: Vec<i32>,
+    fine: LaneScale,
+    coarse: LaneScale,
     /// Residuals: dims x 32.
     o: Vec<Lanes>,
     /// Centroids of the lanes: dims x 32.
@@ -110,9 +113,13 @@ impl Encoder {
         records: &mut [u8],
     ) {
         let stride = layout.record_bytes();
+        let all = rows;
         for (chunk, rows) in rows.chunks(BLOCK * self.model.dim).enumerate() {
             let first = chunk * BLOCK;
             let count = rows.len() / self.model.dim;
+            if let Some(next) = all.get((first + BLOCK) * self.model.dim..) {
+                nonius_simd::prefetch(&next[..next.len().min(BLOCK * self.model.dim)]);
+            }
             let mut additive = [0.0; BLOCK];
             let mut scaled = std::mem::take(&mut scratch.scaled);
             let rows = self.model.scaled(rows, &mut scaled);
@@ -135,34 +142,44 @@ impl Encoder {
     }
 
     /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
-    /// `scratch.o` holds the rotated rows, a lane each.
+    /// `scratch.product` holds the rotated rows, a lane each, as integers.
     fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
         let fine = self.coarse.as_ref().map_or(self.model.dims, |coarse| coarse.start);
-        scratch.o.resize(self.model.dims, [0.0; BLOCK]);
+        scratch.product.resize(self.model.dims * BLOCK, 0);
+        scratch.fine = LaneScale::default();
+        scratch.coarse = LaneScale::default();
         if fine > 0 {
-            let EncodeScratch { rows, packed, product, o, .. } = scratch;
+            let EncodeScratch { rows, packed, product, fine: lanes, .. } = scratch;
             let depth = rows.depth();
-            pack_lanes::<i16, 2>(packed, depth, rows.values().chunks_exact(depth));
-            product.resize(fine * BLOCK, 0);
-            gemm_i16(
-                &self.rotation.rows[..fine * depth],
-                Panels::new(BLOCK, depth, packed),
-                product,
-            );
-            let mut inverse = [0.0; BLOCK];
-            inverse[..rows.rows()].copy_from_slice(rows.inverse());
-            nonius_simd::level().vectorize(Scale {
-                product,
-                rows: &self.rotation.inverse[..fine],
-                lanes: inverse,
-                offsets: [0; BLOCK],
-                out: &mut o[..fine],
-            });
+            pack_lanes::<i16, 2>(packed, depth, rows.values());
+            let matrix = &self.rotation.rows[..fine * depth];
+            gemm_i16(matrix, Panels::new(BLOCK, depth, packed), &mut product[..fine * BLOCK]);
+            lanes.factors[..rows.rows()].copy_from_slice(rows.inverse());
         }
         if let Some(coarse) = &self.coarse {
             coarse.rotate_lanes(scratch);
         }
     }
+
+    /// What the products of a segment's dimensions are multiplied by, and whether they come from
+    /// the coarse rotation.
+    fn row_factors(&self, segment: &SegmentLayout) -> (&[f32], bool) {
+        let (start, end) = (segment.start, segment.start + segment.dims);
+        match &self.coarse {
+            Some(coarse) if start >= coarse.start => {
+                (&coarse.inverse[start - coarse.start..end - coarse.start], true)
+            }
+            _ => (&self.rotation.inverse[start..end], false),
+        }
+    }
+}
+
+/// How the products of each lane become coordinates: `(product - offset) * factor`, times the
+/// factor of the row of the rotation.
+#[derive(Clone, Copy, Default)]
+struct LaneScale {
+    factors: Lanes,
+    offsets: [i32; BLOCK],
 }
 
 /// The largest number of bits for which eight bits of the rotation will do.
@@ -203,26 +220,18 @@ impl CoarseRotation {
             return;
         }
         let depth = self.rows.len() / dims;
-        let EncodeScratch { rows, narrow, packed8, product, o, .. } = scratch;
+        let EncodeScratch { rows, narrow, packed8, product, coarse: lanes, .. } = scratch;
         narrow.resize(BLOCK * depth, 0);
-        let (mut factors, mut offsets) = ([0.0; BLOCK], [0; BLOCK]);
         let wide = rows.values().chunks_exact(rows.depth());
         for (lane, (row, out)) in wide.zip(narrow.chunks_exact_mut(depth)).enumerate() {
             let (factor, sum) = nonius_simd::level().vectorize(Narrow { row, out });
-            factors[lane] = factor * rows.inverse()[lane];
+            lanes.factors[lane] = factor * rows.inverse()[lane];
             // The rows carry 128 too much in every value.
-            offsets[lane] = 128 * sum;
+            lanes.offsets[lane] = 128 * sum;
         }
-        pack_lanes::<i8, 4>(packed8, depth, narrow.chunks_exact(depth).take(rows.rows()));
-        product.resize(dims * BLOCK, 0);
+        pack_lanes::<i8, 4>(packed8, depth, &narrow[..rows.rows() * depth]);
+        let product = &mut product[self.start * BLOCK..];
         gemm_i8(&self.rows, Panels8::new(BLOCK, depth, packed8), product);
-        nonius_simd::level().vectorize(Scale {
-            product,
-            rows: &self.inverse,
-            lanes: factors,
-            offsets,
-            out: &mut o[self.start..],
-        });
     }
 }
 
@@ -261,42 +270,17 @@ fn narrow_row(row: &[i16], out: &mut [i8]) -> (f32, i32) {
 
 /// Packs up to 32 rows of `depth` values into two panels of 16 rows, as [`Panels`] and
 /// [`Panels8`] want them: `N` values of each row side by side.
-fn pack_lanes<'a, T: Copy + Default + 'a, const N: usize>(
-    packed: &mut Vec<T>,
-    depth: usize,
-    rows: impl Iterator<Item = &'a [T]>,
-) {
-    packed.clear();
+fn pack_lanes<T: Copy + Default, const N: usize>(packed: &mut Vec<T>, depth: usize, rows: &[T])
+where
+    [T; N]: Word,
+{
+    // Both panels are overwritten whole.
     packed.resize(BLOCK * depth, T::default());
-    for (lane, row) in rows.enumerate() {
-        let panel = &mut packed[(lane / 16) * 16 * depth..][..16 * depth];
+    let (first, second) = rows.split_at(rows.len().min(16 * depth));
+    let (low, high) = packed.split_at_mut(16 * depth);
+    for (rows, panel) in [(first, low), (second, high)] {
         let columns = panel.as_chunks_mut::<N>().0.as_chunks_mut::<16>().0;
-        for (&values, column) in row.as_chunks::<N>().0.iter().zip(columns) {
-            column[lane % 16] = values;
-        }
-    }
-}
-
-struct Scale<'a> {
-    product: &'a [i32],
-    rows: &'a [f32],
-    lanes: Lanes,
-    /// Subtracted from the products of a lane.
-    offsets: [i32; BLOCK],
-    out: &'a mut [Lanes],
-}
-
-impl Vectorize for Scale<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let products = self.product.as_chunks::<BLOCK>().0;
-        for ((out, product), &row) in self.out.iter_mut().zip(products).zip(self.rows) {
-            for j in 0..BLOCK {
-                out[j] = (product[j] - self.offsets[j]) as f32 * (row * self.lanes[j]);
-            }
-        }
+        transpose_16(rows.as_chunks::<N>().0, columns);
     }
 }
 
@@ -318,7 +302,9 @@ impl Vectorize for EncodeBlock<'_> {
     fn run(self) {
         let EncodeBlock { saq, layout, lists, scratch, count, mut additive, records } = self;
         let model = &saq.model;
-        let EncodeScratch { o, c, u, codes, bytes, .. } = scratch;
+        let EncodeScratch { product, fine, coarse, o, c, u, codes, bytes, .. } = scratch;
+        let product = product.as_chunks::<BLOCK>().0;
+        o.resize(layout.dims, [0.0; BLOCK]);
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
             for (lane, &list) in lists.of_row.iter().enumerate() {
@@ -327,11 +313,6 @@ impl Vectorize for EncodeBlock<'_> {
                     c[lane] = value;
                 }
             }
-            // One flat loop: of two nested ones the compiler would vectorise the outer, with
-            // gathers.
-            for (o, c) in o.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
-                *o -= c;
-            }
         }
         u.resize(layout.dims, [0.0; BLOCK]);
         bytes.resize(layout.record_bytes(), [0; BLOCK]);
@@ -339,7 +320,22 @@ impl Vectorize for EncodeBlock<'_> {
         let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         for (segment, constants) in layout.segments.iter().zip(&model.constants) {
             let range = segment.start..segment.start + segment.dims;
-            let o = &o[range.clone()];
+            let o = &mut o[range.clone()];
+            let (rows, is_coarse) = saq.row_factors(segment);
+            let lanes = if is_coarse { &*coarse } else { &*fine };
+            for ((o, product), &row) in o.iter_mut().zip(&product[range.clone()]).zip(rows) {
+                for j in 0..BLOCK {
+                    o[j] = (product[j] - lanes.offsets[j]) as f32 * (row * lanes.factors[j]);
+                }
+            }
+            if lists.is_some() {
+                // One flat loop: of two nested ones the compiler would vectorise the outer, with
+                // gathers.
+                let c = c[range.clone()].as_flattened();
+                for (o, c) in o.as_flattened_mut().iter_mut().zip(c) {
+                    *o -= c;
+                }
+            }
             let u = &mut u[range.clone()];
             let mut scale = [0.0f32; BLOCK];
             let scale_code = if segment.bits == 0 {
@@ -559,8 +555,8 @@ impl EncodeScratch {
 /// The effort that stands for an [`Encoding`](crate::Encoding).
 pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
-        crate::index::Encoding::Full => Effort { steps: 5, sweeps: 1 },
-        crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
+        crate::index::Encoding::Full => Effort { steps: 4, sweeps: 1 },
+        crate::index::Encoding::Fast => Effort { steps: 3, sweeps: 0 },
     }
 }
 

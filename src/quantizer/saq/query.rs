@@ -234,7 +234,13 @@ impl QueryModel<'_> {
                 let bytes = nonius_simd::field_bytes(width, segment.dims);
                 let part = &rest[at..at + bytes];
                 at += bytes;
-                integer += i64::from(dot_long_fields(width, part, &query.fields, segment)) << place;
+                integer += i64::from(nonius_simd::dot_fields(
+                    width,
+                    segment.dims,
+                    part,
+                    &query.fields,
+                    segment.start,
+                )) << place;
             }
             let tables = &query.segments[s];
             sum += tables.field_step * integer as f32;
@@ -306,12 +312,6 @@ fn pieces(segment: &SegmentLayout) -> impl Iterator<Item = (usize, usize)> {
     const MOST: usize = 256;
     let (start, end) = (segment.group, segment.group + segment.groups);
     (start..end).step_by(MOST).map(move |first| (first, (end - first).min(MOST)))
-}
-
-/// [`nonius_simd::dot_fields`] for a segment of any length: fields beyond the kernel's limit are
-/// read one by one, which only segments of more than 16,384 dimensions need.
-fn dot_long_fields(width: u32, fields: &[u8], query: &FieldQuery, segment: &SegmentLayout) -> i32 {
-    nonius_simd::dot_fields(width, segment.dims, fields, query, segment.start)
 }
 
 /// Builds the first stage's tables of one segment.

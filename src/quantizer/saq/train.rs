@@ -264,7 +264,11 @@ fn additive_range(set: &TrainingSet<'_>) -> AdditiveCode {
     AdditiveCode::spanning(low - margin, high + margin)
 }
 
-/// The sample relative to mean and centroids.
+/// How many times the median norm a residual may have before it counts as an outlier.
+const OUTLIER: f32 = 4.0;
+
+/// The sample relative to mean and centroids. Outliers are shortened, or a few of them would
+/// decide alone what directions and units are best.
 fn residuals(set: &TrainingSet<'_>) -> Matrix {
     let dim = set.sample.dim();
     let mut residuals = Matrix::zeros(set.sample.rows(), dim);
@@ -276,6 +280,22 @@ fn residuals(set: &TrainingSet<'_>) -> Matrix {
         if let Some((centroids, of_row)) = set.lists {
             for (out, &c) in out.iter_mut().zip(centroids.row(of_row[row] as usize)) {
                 *out -= c;
+            }
+        }
+    }
+    let norms: Vec<f32> = residuals
+        .data()
+        .chunks_exact(dim)
+        .map(|row| nonius_simd::dot_f32(row, row).sqrt())
+        .collect();
+    let mut sorted = norms.clone();
+    let middle = sorted.len() / 2;
+    let (_, &mut median, _) = sorted.select_nth_unstable_by(middle, f32::total_cmp);
+    let longest = OUTLIER * median;
+    for (row, norm) in residuals.data_mut().chunks_exact_mut(dim).zip(norms) {
+        if norm > longest && longest > 0.0 {
+            for x in row {
+                *x *= longest / norm;
             }
         }
     }
