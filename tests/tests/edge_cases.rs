@@ -1,7 +1,13 @@
 //! Input that is unusual but right: it has the right answers.
 
-use nonius::*;
-use nonius_tests::*;
+use nonius::{
+    BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
+    SearchParams, SourceError, VectorError,
+};
+use nonius_tests::{
+    QUANTIZERS, all_lists, config, distance, exact, ids, recall, search_all, synthetic,
+    without_kept,
+};
 
 #[test]
 fn odd_dimensions_are_searched_right() {
@@ -390,7 +396,7 @@ fn norms_at_the_edge_of_f32_are_refused_or_searched() {
                         assert_eq!(found.len(), 12, "{what}");
                         assert!(found.iter().all(|n| !n.distance.is_nan()), "{what}: {found:?}");
                         // The own side comes first.
-                        let same = |n: &nonius::Neighbor| (n.id % 3 == 0) == (row % 3 == 0);
+                        let same = |n: &Neighbor| (n.id % 3 == 0) == (row % 3 == 0);
                         let own = if row % 3 == 0 { 4 } else { 8 };
                         assert!(found[..own].iter().all(same), "{what}: {found:?}");
                     }

@@ -1,7 +1,12 @@
 //! Wrong vectors, queries and parameters: each is a typed error that says what is wrong.
 
-use nonius::*;
-use nonius_tests::*;
+use nonius::{
+    BlockSource, BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix,
+    MatrixView, Metric, QuantizerSpec, SearchError, SearchParams, SourceError, VectorError,
+};
+use nonius_tests::{
+    all_lists, bits, build_error, config, exact, files_in, ids, says, synthetic, without_kept,
+};
 
 #[test]
 fn an_empty_source_is_refused() {
