@@ -54,7 +54,7 @@ fn a_flat_index_and_the_quantizer_agree() {
 #[test]
 fn the_error_bound_holds_on_real_vectors() {
     let set = wordnet();
-    let queries = set.some_queries(25);
+    let queries = set.some_queries(12);
     for metric in Metric::ALL {
         for quantizer in ["rabitq", "erabitq:4", "saq:1", "saq:4", "saq:8"] {
             let what = format!("{metric} {quantizer}");
