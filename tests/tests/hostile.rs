@@ -38,7 +38,7 @@ fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
     let info = index.info();
     assert_eq!(info.vectors, index.len());
     let query: Vec<f32> = (0..index.dim()).map(|i| (i as f32 * 0.7).sin() + 0.1).collect();
-    let mut search = || {
+    let search = || {
         let mut searcher = index.searcher();
         for (k, nprobe, rerank, confidence) in
             [(1, 1, 0, 3.0), (10, 1000, 0, 0.0), (1000, 1000, 0, 3.0), (5, 1000, 40, f32::MAX)]
