@@ -1,5 +1,9 @@
 //! Index files taken apart by `FORMAT.md` alone, to change them on purpose.
 
+use nonius::{IndexBuilder, IndexConfig, Keep, Metric};
+
+use crate::{config, synthetic};
+
 /// Bytes of the header.
 pub const HEADER: usize = 128;
 /// Bytes of an entry of the table.
@@ -111,4 +115,40 @@ pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
         let sum = crc32c::crc32c(&bytes[..124]);
         bytes[124..128].copy_from_slice(&sum.to_le_bytes());
     }
+}
+
+/// The number of vectors in each of the [`samples`].
+pub const ROWS: usize = 150;
+
+/// A valid file of every shape: with and without lists, kept vectors, dropped dimensions, wide
+/// ids, and additive factors of two and of four bytes. Each has a name.
+///
+/// # Panics
+/// If one cannot be built.
+pub fn samples() -> Vec<(String, Vec<u8>)> {
+    let (base, _) = synthetic(ROWS, 20, 41);
+    let mut wide = base.clone();
+    for row in 0..ROWS {
+        let factor = 10f32.powf(row as f32 / 40.0 - 2.0);
+        wide.row_mut(row).iter_mut().for_each(|x| *x *= factor);
+    }
+    let large: Vec<u64> = (0..ROWS as u64).map(|i| i << 40).collect();
+    let small: Vec<u64> = (0..ROWS as u64).collect();
+    [
+        (Metric::L2, "saq:4", 1, Keep::F16, &base, &small),
+        (Metric::L2, "saq:4", 5, Keep::F32, &base, &large),
+        (Metric::Cosine, "saq:0.5", 4, Keep::F16, &base, &small),
+        (Metric::InnerProduct, "saq:2.5", 3, Keep::None, &base, &small),
+        (Metric::InnerProduct, "rabitq", 1, Keep::F16, &base, &large),
+        (Metric::L2, "erabitq:13", 1, Keep::None, &wide, &small),
+        (Metric::Cosine, "erabitq:4", 150, Keep::F32, &base, &small),
+        (Metric::L2, "saq:12", 6, Keep::F32, &wide, &large),
+    ]
+    .into_iter()
+    .map(|(metric, quantizer, nlist, keep, base, ids)| {
+        let config = IndexConfig { keep, ..config(metric, quantizer, nlist) };
+        let (index, _) = IndexBuilder::new(&config).ids(ids).build(base).unwrap();
+        (format!("{metric} {quantizer} nlist {nlist} {keep}"), index.as_bytes().to_vec())
+    })
+    .collect()
 }

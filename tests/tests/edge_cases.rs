@@ -1,7 +1,13 @@
 //! Input that is unusual but right: it has the right answers.
 
-use nonius::*;
-use nonius_tests::*;
+use nonius::{
+    BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
+    SearchParams, SourceError, VectorError,
+};
+use nonius_tests::{
+    QUANTIZERS, all_lists, config, distance, exact, ids, recall, search_all, synthetic,
+    without_kept,
+};
 
 #[test]
 fn odd_dimensions_are_searched_right() {
@@ -390,10 +396,48 @@ fn norms_at_the_edge_of_f32_are_refused_or_searched() {
                         assert_eq!(found.len(), 12, "{what}");
                         assert!(found.iter().all(|n| !n.distance.is_nan()), "{what}: {found:?}");
                         // The own side comes first.
-                        let same = |n: &nonius::Neighbor| (n.id % 3 == 0) == (row % 3 == 0);
+                        let same = |n: &Neighbor| n.id.is_multiple_of(3) == (row % 3 == 0);
                         let own = if row % 3 == 0 { 4 } else { 8 };
                         assert!(found[..own].iter().all(same), "{what}: {found:?}");
                     }
+                }
+            }
+        }
+    }
+}
+
+/// A few vectors ten times as long as the others, whether training sees them or not: they are
+/// found, and the search for others does not suffer.
+#[test]
+fn outliers_are_found_and_do_no_harm() {
+    let (usual, _) = synthetic(3000, 32, 61);
+    let outliers = [13, 977, 1500, 2998];
+    let mut base = usual.clone();
+    for row in outliers {
+        base.row_mut(row).iter_mut().for_each(|x| *x *= 10.0);
+    }
+    let queries = Matrix::new(32, usual.data()[32..32 * 51].to_vec()).unwrap();
+    let reach = |base: &Matrix, config: &IndexConfig| {
+        let index = Index::build(base, config).unwrap();
+        let truth: Vec<Vec<u64>> =
+            exact(base, &queries, Metric::L2, 10).iter().map(|found| ids(found)).collect();
+        (recall(&truth, &search_all(&index, &queries, 10, &all_lists()), 10), index)
+    };
+    for quantizer in ["saq:4", "saq:8", "erabitq:4"] {
+        for nlist in [1, 30] {
+            // With so few rows to train on, none of the outliers is among them, or one.
+            for training_rows in [200, 3000] {
+                let config = IndexConfig {
+                    training_rows,
+                    ..without_kept(config(Metric::L2, quantizer, nlist))
+                };
+                let what = format!("{quantizer} nlist {nlist} trained on {training_rows}");
+                let (without, _) = reach(&usual, &config);
+                let (with, index) = reach(&base, &config);
+                assert!(with > without - 0.04, "{what}: recall {with}, {without} without");
+                for row in outliers {
+                    let found = index.search(base.row(row), 1, &all_lists()).unwrap();
+                    assert_eq!(found[0].id, row as u64, "{what}");
                 }
             }
         }

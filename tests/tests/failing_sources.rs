@@ -1,7 +1,12 @@
 //! What goes wrong outside: sources, stores, files, and callers that change their minds.
 
-use nonius::*;
-use nonius_tests::*;
+use nonius::{
+    BlockSource, BuildError, FetchVector, Index, IndexBuilder, IndexConfig, Metric, OpenError,
+    Progress, SearchError, SearchParams, SourceError, Stage, VectorError, VectorSource,
+};
+use nonius_tests::{
+    QUANTIZERS, all_lists, build_error, config, files_in, says, synthetic, without_kept,
+};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +101,7 @@ fn bad_vectors_from_a_store_are_not_blamed_on_the_query() {
 
 /// A source of 400 x 8 whose `pass`-th reader yields `blocks` blocks of 100 rows, the last of
 /// them without its last `missing` values. Other passes are whole.
-fn failing(pass: usize, blocks: usize, missing: usize) -> impl nonius::VectorSource {
+fn failing(pass: usize, blocks: usize, missing: usize) -> impl VectorSource {
     let passes = AtomicUsize::new(0);
     BlockSource::new(400, 8, move || {
         let this = passes.fetch_add(1, Ordering::Relaxed) % 3;

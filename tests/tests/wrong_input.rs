@@ -1,7 +1,12 @@
 //! Wrong vectors, queries and parameters: each is a typed error that says what is wrong.
 
-use nonius::*;
-use nonius_tests::*;
+use nonius::{
+    BlockSource, BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix,
+    MatrixView, Metric, QuantizerSpec, SearchError, SearchParams, SourceError, VectorError,
+};
+use nonius_tests::{
+    all_lists, bits, build_error, config, files_in, ids, says, synthetic, without_kept,
+};
 
 #[test]
 fn an_empty_source_is_refused() {
@@ -14,7 +19,7 @@ fn an_empty_source_is_refused() {
     }
     let error = Index::from_slice(8, &[], &IndexConfig::default()).unwrap_err();
     assert!(matches!(error, BuildError::Empty), "{error:?}");
-    let none = BlockSource::new(0, 8, || std::iter::empty::<Vec<f32>>());
+    let none = BlockSource::new(0, 8, std::iter::empty::<Vec<f32>>);
     assert!(matches!(build_error(&none, &IndexConfig::default()), BuildError::Empty));
     let exact = ExactIndex::new(empty, Metric::L2).unwrap();
     assert!(exact.is_empty());
@@ -26,7 +31,7 @@ fn dimensions_out_of_range_are_refused() {
     assert_eq!(Matrix::new(0, Vec::new()).unwrap_err(), VectorError::Dim { found: 0 });
     let too_wide = nonius::MAX_DIM + 1;
     for dim in [0, too_wide, usize::MAX] {
-        let source = BlockSource::new(10, dim, || std::iter::empty::<Vec<f32>>());
+        let source = BlockSource::new(10, dim, std::iter::empty::<Vec<f32>>);
         let error = build_error(&source, &IndexConfig::default());
         assert!(
             matches!(

@@ -1,0 +1,188 @@
+//! The quantizer by itself and the index agree, and its error bound holds on real vectors.
+
+use nonius::{
+    Encoding, Index, IndexConfig, Matrix, Metric, Saq, SaqConfig, SearchError, VectorError,
+};
+use nonius_tests::{
+    all_lists, config, distance, exact, ids, recall, spec, synthetic, without_kept, wordnet,
+};
+
+fn train(base: &Matrix, metric: Metric, quantizer: &str) -> Saq {
+    let config = SaqConfig { metric, quantizer: spec(quantizer), ..SaqConfig::default() };
+    Saq::train(base.view(), &config).unwrap()
+}
+
+/// A flat index trained on all rows holds the codes that the quantizer makes, and its search
+/// reports the same estimates, to the bit.
+#[test]
+fn a_flat_index_and_the_quantizer_agree() {
+    let (base, queries) = synthetic(1000, 45, 51);
+    for metric in Metric::ALL {
+        for (quantizer, encoding) in [
+            ("saq:4", Encoding::Full),
+            ("saq:4", Encoding::Fast),
+            ("saq:0.5", Encoding::Full),
+            ("rabitq", Encoding::Full),
+            ("erabitq:9", Encoding::Full),
+        ] {
+            let what = format!("{metric} {quantizer} {encoding:?}");
+            let index_config =
+                IndexConfig { encoding, ..without_kept(config(metric, quantizer, 1)) };
+            let index = Index::build(&base, &index_config).unwrap();
+            let saq_config =
+                SaqConfig { metric, quantizer: spec(quantizer), encoding, ..SaqConfig::default() };
+            let saq = Saq::train(base.view(), &saq_config).unwrap();
+            let codes = saq.encode(base.view()).unwrap();
+            assert_eq!(saq.plan(), index.info().plan, "{what}");
+            assert_eq!((saq.dim(), codes.len()), (45, 1000), "{what}");
+            assert_eq!(codes.bytes_per_vector(), index.info().code_bytes, "{what}");
+            for q in 0..queries.rows() {
+                let estimates = saq.estimate(&codes, queries.row(q)).unwrap();
+                let found = index.search(queries.row(q), 1000, &all_lists()).unwrap();
+                assert_eq!(found.len(), 1000, "{what}");
+                for n in found {
+                    let estimate = estimates[n.id as usize].distance;
+                    assert_eq!(estimate.to_bits(), n.distance.to_bits(), "{what}: {n:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Three deviations cover at least 99% of the errors on real vectors: random ones, and the near
+/// neighbours that a search is about, where no dimensions are dropped.
+#[test]
+fn the_error_bound_holds_on_real_vectors() {
+    let set = wordnet();
+    let queries = set.some_queries(12);
+    for metric in Metric::ALL {
+        for quantizer in ["rabitq", "erabitq:4", "saq:1", "saq:4", "saq:8"] {
+            let what = format!("{metric} {quantizer}");
+            let saq = train(&set.base, metric, quantizer);
+            let codes = saq.encode(set.base.view()).unwrap();
+            let dropped = saq.plan().iter().any(|s| s.bits == 0);
+            let (mut inside, mut count) = (0.0, 0.0);
+            let (mut near_inside, mut near_count) = (0.0, 0.0);
+            let (mut square, mut deviations) = (0.0, 0.0);
+            for q in 0..queries.rows() {
+                let query = queries.row(q);
+                let near = &set.truth[q];
+                for (i, e) in saq.estimate(&codes, query).unwrap().iter().enumerate() {
+                    let is_near = near.contains(&(i as u64));
+                    if i % 11 != 0 && !is_near {
+                        continue;
+                    }
+                    let error = f64::from(e.distance) - distance(metric, query, set.base.row(i));
+                    let deviation = f64::from(e.deviation);
+                    assert!(deviation > 0.0 && deviation.is_finite(), "{what}");
+                    let ok = f64::from(u8::from(error.abs() <= 3.0 * deviation));
+                    if is_near {
+                        near_inside += ok;
+                        near_count += 1.0;
+                    } else {
+                        inside += ok;
+                        count += 1.0;
+                        square += error * error;
+                        deviations += deviation * deviation;
+                    }
+                }
+            }
+            assert!(inside / count > 0.99, "{what}: {} inside", inside / count);
+            if !dropped {
+                let share = near_inside / near_count;
+                assert!(share > 0.99, "{what}: {share} of the neighbours inside");
+            }
+            // And the bound is no more than twice too wide.
+            let ratio = f64::sqrt(square / deviations);
+            assert!(ratio > 0.5, "{what}: errors are {ratio} deviations");
+        }
+    }
+}
+
+/// What a code decodes to is near the vector, and nearer with more bits.
+#[test]
+fn codes_decode_to_their_vectors() {
+    let set = wordnet();
+    let base = Matrix::new(384, set.base.data()[..1500 * 384].to_vec()).unwrap();
+    for metric in Metric::ALL {
+        let mut before = f64::INFINITY;
+        for quantizer in ["saq:0.5", "saq:1", "saq:2", "saq:4", "saq:8"] {
+            let saq = train(&base, metric, quantizer);
+            let codes = saq.encode(base.view()).unwrap();
+            let error: f64 = (0..500)
+                .map(|i| distance(Metric::L2, &saq.decode(&codes, i), base.row(i)) / 500.0)
+                .sum();
+            assert!(error < 0.7 * before, "{metric} {quantizer}: {error}, before {before}");
+            before = error;
+            // Cutting bits off makes it worse, step by step, down to nothing.
+            let cut = |bits| distance(Metric::L2, &saq.decode_bits(&codes, 7, bits), base.row(7));
+            assert!(cut(13) <= cut(1) && cut(1) < 1.5, "{metric} {quantizer}");
+        }
+        assert!(before < 1e-3, "{metric}: {before}");
+    }
+}
+
+/// Rows that were not trained on, in another number of rows, of every remainder of a block.
+#[test]
+fn other_vectors_are_encoded_alike() {
+    let (base, queries) = synthetic(1500, 30, 52);
+    for metric in Metric::ALL {
+        let saq = train(&base, metric, "erabitq:6");
+        let (others, _) = synthetic(333, 30, 53);
+        let truth: Vec<Vec<u64>> =
+            exact(&others, &queries, metric, 10).iter().map(|found| ids(found)).collect();
+        let codes = saq.encode(others.view()).unwrap();
+        let found: Vec<_> = (0..queries.rows())
+            .map(|q| {
+                let mut found: Vec<nonius::Neighbor> = saq
+                    .estimate(&codes, queries.row(q))
+                    .unwrap()
+                    .iter()
+                    .enumerate()
+                    .map(|(id, e)| nonius::Neighbor { id: id as u64, distance: e.distance })
+                    .collect();
+                found.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+                if metric == Metric::InnerProduct {
+                    found.reverse();
+                }
+                found
+            })
+            .collect();
+        let reach = recall(&truth, &found, 10);
+        assert!(reach > 0.9, "{metric}: {reach}");
+        for rows in [0, 1, 31, 32, 33] {
+            let part = Matrix::new(30, others.data()[..rows * 30].to_vec()).unwrap();
+            let codes = saq.encode(part.view()).unwrap();
+            assert_eq!((codes.len(), codes.is_empty()), (rows, rows == 0));
+            assert_eq!(saq.estimate(&codes, queries.row(0)).unwrap().len(), rows);
+        }
+    }
+}
+
+#[test]
+fn wrong_vectors_are_refused() {
+    let (base, _) = synthetic(100, 8, 54);
+    let saq = train(&base, Metric::Cosine, "saq:4");
+    let codes = saq.encode(base.view()).unwrap();
+    let mismatch = VectorError::DimMismatch { expected: 8, found: 9 };
+    assert_eq!(saq.encode(Matrix::zeros(3, 9).view()).unwrap_err(), mismatch);
+    let error = saq.estimate(&codes, &[0.5; 9]).unwrap_err();
+    assert_eq!(error, SearchError::Query(mismatch));
+    let zero = VectorError::ZeroVector { row: 2 };
+    let mut three = Matrix::new(8, base.data()[..24].to_vec()).unwrap();
+    three.row_mut(2).fill(0.0);
+    assert_eq!(saq.encode(three.view()).unwrap_err(), zero);
+    let config = SaqConfig { metric: Metric::Cosine, ..SaqConfig::default() };
+    let error = Saq::train(three.view(), &config).unwrap_err();
+    assert!(error.to_string().contains("row 2"), "{error}");
+    let empty = Matrix::new(8, Vec::new()).unwrap();
+    let error = Saq::train(empty.view(), &config).unwrap_err();
+    assert!(matches!(error, nonius::BuildError::Empty), "{error:?}");
+    let wrong = SaqConfig { quantizer: nonius::QuantizerSpec::saq(99.0), ..config };
+    let error = Saq::train(base.view(), &wrong).unwrap_err();
+    assert!(matches!(error, nonius::BuildError::Config(_)), "{error:?}");
+    let mut query = [0.1; 8];
+    query[3] = f32::NAN;
+    let error = saq.estimate(&codes, &query).unwrap_err();
+    assert!(matches!(error, SearchError::Query(VectorError::NonFinite { column: 3, .. })));
+}
