@@ -23,7 +23,7 @@ use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
 use crate::metric::Metric;
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::saq::{self, EncodeScratch, Encoder, Lists, TrainingSet};
+use crate::quantizer::saq::{self, EncodeScratch, Encoder, ListCentroids, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -144,8 +144,8 @@ struct Job<'a, 'p> {
     saq: Encoder,
     /// Finds the list of a vector relative to the mean; none where there is one list.
     assigner: Option<Assigner>,
-    /// Rotated centroids relative to the mean, `nlist x dims`; empty where there is one list.
-    centroids: Vec<f32>,
+    /// The centroids as encoding needs them; none where there is one list.
+    centroids: Option<ListCentroids>,
     inertia: Vec<f64>,
     train_seconds: f64,
 }
@@ -264,10 +264,9 @@ impl<'a, 'p> Job<'a, 'p> {
         };
         let saq = saq::train(&set, &config.quantizer, config.encoding, config.seed)?;
         report(progress, Stage::Train, 1, 1)?;
-        let centroids = match &assigner {
-            Some(assigner) => saq.rotation.apply(&vec![0.0; dim], assigner.centroids().data()),
-            None => Vec::new(),
-        };
+        let centroids = assigner
+            .as_ref()
+            .map(|assigner| ListCentroids::new(&saq.rotation, &mean, assigner.centroids().view()));
         Ok(Job {
             source,
             config,
@@ -455,7 +454,7 @@ impl<'a, 'p> Job<'a, 'p> {
             self.read(&mut *reader, first, values)?;
             assignments.read(first, of_row).map_err(BuildError::Write)?;
             let saq = &self.saq;
-            let centroids = self.assigner.is_some().then_some(&self.centroids[..]);
+            let centroids = self.centroids.as_ref();
             records
                 .par_chunks_mut(TASK_ROWS * stride)
                 .zip(values.par_chunks(TASK_ROWS * dim))
@@ -509,10 +508,10 @@ impl<'a, 'p> Job<'a, 'p> {
         writer.write_values(SectionKind::Mean, 0, &saq.mean)?;
         writer.write_values(SectionKind::RotationScales, 0, &saq.rotation.inverse)?;
         writer.write_values(SectionKind::Rotation, 0, &saq.rotation.packed)?;
-        if self.assigner.is_some() {
+        if let Some(centroids) = &self.centroids {
             let dims = saq.model.dims;
             let mut quantized = RowsI16::new();
-            quantized.quantize(dims, &self.centroids);
+            quantized.quantize(dims, &centroids.rotated);
             let factors: Vec<[f32; 2]> = quantized
                 .inverse()
                 .iter()
@@ -522,7 +521,7 @@ impl<'a, 'p> Job<'a, 'p> {
             let packed = Panels::pack(self.nlist, quantized.depth(), quantized.values());
             writer.write_values(SectionKind::CentroidFactors, 0, factors.as_flattened())?;
             writer.write_values(SectionKind::CentroidsPacked, 0, &packed)?;
-            writer.write_values(SectionKind::Centroids, 0, &self.centroids)?;
+            writer.write_values(SectionKind::Centroids, 0, &centroids.rotated)?;
         }
         let mut table = vec![ListEntry { vector: 0, block: 0 }];
         let mut entry = table[0];

@@ -55,9 +55,16 @@ pub(crate) struct SegmentCode<'a> {
     pub(crate) scale_code: [u32; BLOCK],
     /// The scale that it stands for.
     pub(crate) scale: Lanes,
+    /// The squared norm of each lane.
+    pub(crate) norm_sq: Lanes,
 }
 
-const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer.
+impl SegmentCode<'_> {
+    /// A place for a code, in which only `u` has a meaning yet.
+    pub(crate) fn new(u: &mut [Lanes]) -> SegmentCode<'_> {
+        SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK], norm_sq: [0.0; BLOCK] }
+    }
+}
 
 /// The half-integer nearest to `x`, within `-limit..=limit`.
 #[inline(always)]
@@ -90,6 +97,7 @@ pub(crate) fn encode_segment(
             largest[j] = if magnitude > largest[j] { magnitude } else { largest[j] };
         }
     }
+    code.norm_sq = norm_sq;
     // Lanes too small for the smallest scale are dropped: their code stands for zero.
     let tiny = unit * format.decode(1) * 0.25;
     let mut live = [false; BLOCK];
@@ -200,7 +208,7 @@ mod tests {
     fn encode(o: &[Lanes], bits: u32, effort: Effort) -> (Vec<Lanes>, [u32; BLOCK], Quality) {
         let format = ScaleFormat::of_bits(bits);
         let mut u = vec![[0.0; BLOCK]; o.len()];
-        let mut code = SegmentCode { u: &mut u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+        let mut code = SegmentCode::new(&mut u);
         encode_segment(o, bits, GAUSSIAN_STEP[bits as usize], format, effort, &mut code);
         let (scale, scale_code) = (code.scale, code.scale_code);
         let (mut across, mut along) = (0.0, 0.0);
@@ -281,7 +289,7 @@ mod tests {
             }
             let format = ScaleFormat::of_bits(bits);
             let mut u = vec![[0.0; BLOCK]; o.len()];
-            let mut code = SegmentCode { u: &mut u, scale_code: [9; BLOCK], scale: [9.0; BLOCK] };
+            let mut code = SegmentCode::new(&mut u);
             encode_segment(&o, bits, GAUSSIAN_STEP[bits as usize], format, FULL, &mut code);
             assert_eq!(&code.scale_code[..3], &[0, 0, 0]);
             assert_eq!(&code.scale[..3], &[0.0; 3]);
@@ -299,8 +307,7 @@ mod tests {
             #[inline(always)]
             fn run(self) -> Self::Output {
                 let mut u = vec![[0.0; BLOCK]; self.0.len()];
-                let mut code =
-                    SegmentCode { u: &mut u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
+                let mut code = SegmentCode::new(&mut u);
                 let format = if self.1 <= 4 { BYTE } else { PAIR };
                 encode_segment(self.0, self.1, 0.3, format, FULL, &mut code);
                 let scale_code = code.scale_code;

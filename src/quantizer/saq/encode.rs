@@ -6,6 +6,7 @@ use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
 use super::scale::ScaleFormat;
 use super::{Encoder, Rotation, Segment, SegmentConstants};
+use crate::matrix::MatrixView;
 use crate::train::RowsI16;
 
 /// How the additive factor of a vector is stored: linearly in 16 bits over the range of the
@@ -71,8 +72,37 @@ fn outside(steps: f32) -> u16 {
 pub(crate) struct Lists<'a> {
     /// The list of each row.
     pub(crate) of_row: &'a [u32],
-    /// Rotated, centred centroids: `nlist x dims`.
-    pub(crate) centroids: &'a [f32],
+    /// The lists' centroids.
+    pub(crate) centroids: &'a ListCentroids,
+}
+
+/// The centroids of all lists, in the model's units.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListCentroids {
+    /// Relative to the mean and rotated: `nlist x dims`.
+    pub(crate) rotated: Vec<f32>,
+    /// As they are: `nlist x dim`.
+    origins: Vec<f32>,
+    /// Squared norms relative to the mean: `nlist`.
+    norms_sq: Vec<f32>,
+}
+
+impl ListCentroids {
+    /// From centroids relative to the mean, `nlist x dim`.
+    pub(crate) fn new(
+        rotation: &Rotation,
+        mean: &[f32],
+        centroids: MatrixView<'_>,
+    ) -> ListCentroids {
+        let rows = || centroids.data().chunks_exact(mean.len());
+        ListCentroids {
+            rotated: rotation.apply(&vec![0.0; mean.len()], centroids.data()),
+            origins: rows()
+                .flat_map(|row| row.iter().zip(mean).map(|(c, mean)| c + mean))
+                .collect(),
+            norms_sq: rows().map(|row| nonius_simd::dot_f32(row, row)).collect(),
+        }
+    }
 }
 
 /// Buffers for encoding, one set a thread.
@@ -125,6 +155,20 @@ impl Encoder {
             let rows = self.model.scaled(rows, &mut scaled);
             scratch.rows.quantize_centred(rows, &self.mean);
             super::additive_base(self.model.metric, &self.mean, rows, &scratch.rows, &mut additive);
+            let mut norms = Norms { x: [0.0; BLOCK], c: [0.0; BLOCK], o: [0.0; BLOCK] };
+            norms.x[..count].copy_from_slice(scratch.rows.norms_sq());
+            norms.o = norms.x;
+            if let Some(lists) = &lists
+                && self.rotated < self.model.dims
+            {
+                for (i, row) in rows.chunks_exact(self.model.dim).enumerate() {
+                    let list = lists.of_row[first + i] as usize;
+                    let origin =
+                        &lists.centroids.origins[list * self.model.dim..][..self.model.dim];
+                    norms.o[i] = nonius_simd::l2_sq_f32(row, origin);
+                    norms.c[i] = lists.centroids.norms_sq[list];
+                }
+            }
             scratch.scaled = scaled;
             self.rotate_lanes(scratch);
             let lists = lists
@@ -136,6 +180,7 @@ impl Encoder {
                 scratch,
                 count,
                 additive,
+                norms,
                 records: &mut records[first * stride..(first + count) * stride],
             });
         }
@@ -144,8 +189,8 @@ impl Encoder {
     /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
     /// `scratch.product` holds the rotated rows, a lane each, as integers.
     fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
-        let fine = self.coarse.as_ref().map_or(self.model.dims, |coarse| coarse.start);
-        scratch.product.resize(self.model.dims * BLOCK, 0);
+        let fine = self.coarse.as_ref().map_or(self.rotated, |coarse| coarse.start);
+        scratch.product.resize(self.rotated * BLOCK, 0);
         scratch.fine = LaneScale::default();
         scratch.coarse = LaneScale::default();
         if fine > 0 {
@@ -203,10 +248,11 @@ impl CoarseRotation {
     pub(crate) fn of(rotation: &Rotation, dim: usize, plan: &[Segment]) -> CoarseRotation {
         let depth = dim.next_multiple_of(4);
         let start = plan.iter().take_while(|s| s.bits > COARSE_BITS).map(|s| s.dims).sum::<usize>();
+        let coded = plan.iter().filter(|s| s.bits > 0).map(|s| s.dims).sum::<usize>();
         let mut coarse = CoarseRotation { start, rows: Vec::new(), inverse: Vec::new() };
         let mut narrow = vec![0i8; depth];
         let rows = rotation.rows.chunks_exact(dim.next_multiple_of(2));
-        for (row, &inverse) in rows.zip(&rotation.inverse).skip(start) {
+        for (row, &inverse) in rows.zip(&rotation.inverse).take(coded).skip(start) {
             let (factor, _) = narrow_row(row, &mut narrow);
             coarse.inverse.push(inverse * factor);
             coarse.rows.extend(narrow.iter().map(|&v| (i16::from(v) + 128) as u8));
@@ -284,6 +330,16 @@ where
     }
 }
 
+/// Squared norms of each lane.
+struct Norms {
+    /// Of the vector relative to the mean.
+    x: Lanes,
+    /// Of its centroid relative to the mean.
+    c: Lanes,
+    /// Of the difference of the two.
+    o: Lanes,
+}
+
 struct EncodeBlock<'a> {
     saq: &'a Encoder,
     layout: &'a Layout,
@@ -292,6 +348,7 @@ struct EncodeBlock<'a> {
     count: usize,
     /// The additive factors without the part of the code.
     additive: Lanes,
+    norms: Norms,
     records: &'a mut [u8],
 }
 
@@ -300,7 +357,7 @@ impl Vectorize for EncodeBlock<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let EncodeBlock { saq, layout, lists, scratch, count, mut additive, records } = self;
+        let EncodeBlock { saq, layout, lists, scratch, count, mut additive, norms, records } = self;
         let model = &saq.model;
         let EncodeScratch { product, fine, coarse, o, c, u, codes, bytes, .. } = scratch;
         let product = product.as_chunks::<BLOCK>().0;
@@ -308,7 +365,8 @@ impl Vectorize for EncodeBlock<'_> {
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
             for (lane, &list) in lists.of_row.iter().enumerate() {
-                let centroid = &lists.centroids[list as usize * layout.dims..][..layout.dims];
+                let centroid =
+                    &lists.centroids.rotated[list as usize * layout.dims..][..layout.dims];
                 for (c, &value) in c.iter_mut().zip(centroid) {
                     c[lane] = value;
                 }
@@ -318,34 +376,59 @@ impl Vectorize for EncodeBlock<'_> {
         bytes.resize(layout.record_bytes(), [0; BLOCK]);
         // <centroid, code - o>, with all bits and with those of the first stage.
         let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        // |o|^2 and <centroid, o> over the segments seen so far.
+        let (mut seen_sq, mut seen_dot) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         for (segment, constants) in layout.segments.iter().zip(&model.constants) {
             let range = segment.start..segment.start + segment.dims;
-            let o = &mut o[range.clone()];
-            let (rows, is_coarse) = saq.row_factors(segment);
-            let lanes = if is_coarse { &*coarse } else { &*fine };
-            for ((o, product), &row) in o.iter_mut().zip(&product[range.clone()]).zip(rows) {
-                for j in 0..BLOCK {
-                    o[j] = (product[j] - lanes.offsets[j]) as f32 * (row * lanes.factors[j]);
-                }
-            }
-            if lists.is_some() {
-                // One flat loop: of two nested ones the compiler would vectorise the outer, with
-                // gathers.
-                let c = c[range.clone()].as_flattened();
-                for (o, c) in o.as_flattened_mut().iter_mut().zip(c) {
-                    *o -= c;
-                }
-            }
             let u = &mut u[range.clone()];
             let mut scale = [0.0f32; BLOCK];
-            let scale_code = if segment.bits == 0 {
+            let scale_code = if segment.start >= saq.rotated {
+                // Dropped dimensions are not even rotated: what is needed of them is what the
+                // others leave of the norm and of the inner product with the centroid.
                 u.fill([0.0; BLOCK]);
-                tail_norm(o, constants.unit)
+                let mut left_sq = [0.0f32; BLOCK];
+                for j in 0..BLOCK {
+                    let left = norms.o[j] - seen_sq[j];
+                    left_sq[j] = if left > 0.0 { left } else { 0.0 };
+                    let left_dot = 0.5 * (norms.x[j] - norms.c[j] - norms.o[j]) - seen_dot[j];
+                    full[j] -= left_dot;
+                    first[j] -= left_dot;
+                }
+                norm_codes(&left_sq, constants.unit)
             } else {
-                let format = ScaleFormat::of_bits(segment.bits);
-                let mut code = SegmentCode { u, scale_code: [0; BLOCK], scale: [0.0; BLOCK] };
-                encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
+                let o = &mut o[range.clone()];
+                let (rows, is_coarse) = saq.row_factors(segment);
+                let lanes = if is_coarse { &*coarse } else { &*fine };
+                for ((o, product), &row) in o.iter_mut().zip(&product[range.clone()]).zip(rows) {
+                    for j in 0..BLOCK {
+                        o[j] = (product[j] - lanes.offsets[j]) as f32 * (row * lanes.factors[j]);
+                    }
+                }
+                if lists.is_some() {
+                    // One flat loop: of two nested ones the compiler would vectorise the outer,
+                    // with gathers.
+                    let c = c[range.clone()].as_flattened();
+                    for (o, c) in o.as_flattened_mut().iter_mut().zip(c) {
+                        *o -= c;
+                    }
+                }
+                let mut code = SegmentCode::new(u);
+                if segment.bits == 0 {
+                    code.u.fill([0.0; BLOCK]);
+                    for o in o.iter() {
+                        for j in 0..BLOCK {
+                            code.norm_sq[j] += o[j] * o[j];
+                        }
+                    }
+                    code.scale_code = norm_codes(&code.norm_sq, constants.unit);
+                } else {
+                    let format = ScaleFormat::of_bits(segment.bits);
+                    encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
+                }
                 scale = code.scale;
+                for j in 0..BLOCK {
+                    seen_sq[j] += code.norm_sq[j];
+                }
                 code.scale_code
             };
             let place = layout.group_bytes() + segment.scale;
@@ -357,18 +440,20 @@ impl Vectorize for EncodeBlock<'_> {
                     bytes[place + 1][j] = (scale_code[j] >> 8) as u8;
                 }
             }
-            if lists.is_some() {
-                shares(
-                    o,
+            if lists.is_some() && segment.start < saq.rotated {
+                let shares = shares(
+                    &o[range.clone()],
                     u,
                     &c[range],
-                    &scale,
                     constants,
                     segment.scan_bits,
                     segment.bits,
-                    &mut full,
-                    &mut first,
                 );
+                for j in 0..BLOCK {
+                    full[j] += scale[j] * shares.code[j] - shares.o[j];
+                    first[j] += scale[j] * shares.first[j] - shares.o[j];
+                    seen_dot[j] += shares.o[j];
+                }
             }
             pack_segment(layout, segment, u, codes, bytes);
         }
@@ -420,41 +505,42 @@ fn scatter(bytes: &[[u8; BLOCK]], stride: usize, count: usize, records: &mut [u8
     }
 }
 
-/// The stored norm of a dropped segment.
+/// The stored norms of a dropped segment.
 #[inline(always)]
-fn tail_norm(o: &[Lanes], unit: f32) -> [u32; BLOCK] {
-    let mut norm_sq = [0.0f32; BLOCK];
-    for o in o {
-        for j in 0..BLOCK {
-            norm_sq[j] += o[j] * o[j];
-        }
-    }
+fn norm_codes(norm_sq: &Lanes, unit: f32) -> [u32; BLOCK] {
+    let format = ScaleFormat::of_bits(0);
     let mut codes = [0; BLOCK];
     for j in 0..BLOCK {
-        let format = ScaleFormat::of_bits(0);
         let norm = norm_sq[j].sqrt() / unit;
         codes[j] = if norm < format.decode(1) * 0.5 { 0 } else { format.encode(norm) };
     }
     codes
 }
 
-/// Adds the segment's share of `<centroid, code - o>`.
+/// Inner products with the centroid over a segment.
+struct Shares {
+    /// Of the residual.
+    o: Lanes,
+    /// Of the code, in units of the scale.
+    code: Lanes,
+    /// Of the first stage's part of the code, in units of the scale.
+    first: Lanes,
+}
+
 #[inline(always)]
 fn shares(
     o: &[Lanes],
     u: &[Lanes],
     c: &[Lanes],
-    scale: &Lanes,
     constants: &SegmentConstants,
     scan_bits: u32,
     bits: u32,
-    full: &mut Lanes,
-    first: &mut Lanes,
-) {
+) -> Shares {
     let mut of_o = [0.0f32; BLOCK];
     let mut of_u = [0.0f32; BLOCK];
     let mut of_level = [0.0f32; BLOCK];
-    let [inner, outer] = constants.levels;
+    // A segment that the first stage does not read stands for zero there.
+    let [inner, outer] = if scan_bits > 0 { constants.levels } else { [0.0; 2] };
     // With one bit or less there is no outer level: the boundary lies out of reach.
     let boundary = if scan_bits == 2 { (1u32 << (bits - 2)) as f32 } else { f32::INFINITY };
     for ((o, u), c) in o.iter().zip(u).zip(c) {
@@ -465,11 +551,7 @@ fn shares(
             of_level[j] += c[j] * level.copysign(u[j]);
         }
     }
-    let scanned = if scan_bits > 0 { 1.0 } else { 0.0 };
-    for j in 0..BLOCK {
-        full[j] += scale[j] * of_u[j] - of_o[j];
-        first[j] += scanned * scale[j] * of_level[j] - of_o[j];
-    }
+    Shares { o: of_o, code: of_u, first: of_level }
 }
 
 /// Packs the code of a segment, 32 records side by side.

@@ -31,7 +31,7 @@ mod train;
 pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
 
-pub(crate) use encode::{AdditiveCode, EncodeScratch, Lists};
+pub(crate) use encode::{AdditiveCode, EncodeScratch, ListCentroids, Lists};
 pub(crate) use layout::Layout;
 pub(crate) use query::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
 pub(crate) use train::{TrainingSet, rescale, train};
@@ -172,6 +172,8 @@ pub(crate) struct Encoder {
     /// The mean that is subtracted from every vector: `dim` values.
     pub(crate) mean: Vec<f32>,
     pub(crate) rotation: Rotation,
+    /// How many dimensions encoding rotates: all in training, later those that have a code.
+    rotated: usize,
     /// Taken for encoding where speed comes first.
     coarse: Option<CoarseRotation>,
     effort: Effort,

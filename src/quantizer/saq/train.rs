@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use nonius_simd::{BLOCK, Panels, gemm_i16};
 
 use super::adjust::GAUSSIAN_STEP;
-use super::encode::{CoarseRotation, EncodeScratch, Lists, effort};
+use super::encode::{CoarseRotation, EncodeScratch, ListCentroids, Lists, effort};
 use super::layout::Layout;
 use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
 use super::scale::ScaleFormat;
@@ -191,7 +191,8 @@ pub(crate) fn train(
             metric: set.metric,
             dim,
             dims,
-            scale: set.scale,
+            // The sample is in the model's units already.
+            scale: 1.0,
             scan_bits: first_stage(&plan, &variances, &near),
             plan: plan.clone(),
             constants: parts.constants,
@@ -203,13 +204,16 @@ pub(crate) fn train(
         },
         mean: set.mean.to_vec(),
         rotation: Rotation::of(&rotation(&basis, dims, seed, &plan)),
+        rotated: dims,
         coarse: None,
         effort: effort(encoding),
     };
+    learn_constants(&mut encoder, set, &pairs, corrected);
+    encoder.model.scale = set.scale;
+    encoder.rotated = plan.iter().filter(|s| s.bits > 0).map(|s| s.dims).sum();
     if encoding == Encoding::Fast {
         encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim, &plan));
     }
-    learn_constants(&mut encoder, set, &pairs, corrected);
     Ok(encoder)
 }
 
@@ -530,7 +534,7 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, 
     wanted.sort_unstable();
     wanted.dedup();
     let centroids =
-        set.lists.map(|(centroids, _)| encoder.rotation.apply(&vec![0.0; dim], centroids.data()));
+        set.lists.map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
     let layout = encoder.model.layout();
     let segments = layout.segments.clone();
     let stride = layout.record_bytes();
@@ -665,7 +669,7 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, 
                 let (block, j) = (&blocks[i / BLOCK], i % BLOCK);
                 let centroid = match (&centroids, set.lists) {
                     (Some(c), Some((_, of_row))) => {
-                        Some(&c[of_row[x as usize] as usize * dims..][..dims])
+                        Some(&c.rotated[of_row[x as usize] as usize * dims..][..dims])
                     }
                     _ => None,
                 };
