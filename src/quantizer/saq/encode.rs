@@ -638,7 +638,7 @@ impl EncodeScratch {
 pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
         crate::index::Encoding::Full => Effort { steps: 4, sweeps: 1 },
-        crate::index::Encoding::Fast => Effort { steps: 3, sweeps: 0 },
+        crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
     }
 }
 
