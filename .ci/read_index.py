@@ -1,0 +1,347 @@
+"""A second reader of index files, written from FORMAT.md alone, in plain Python.
+
+Usage: read_index.py INDEX QUERIES.npy IDS.npy DISTANCES.npy
+
+Checks that FORMAT.md says what the library does: for the first queries, the distances that the tool
+found (without rerank) must be what the document's formulas give from the bytes of the file, the
+lower bounds must lie below, and decoded vectors must be near the kept ones. Slow: for small files.
+"""
+
+import struct
+import sys
+from array import array
+from math import sqrt
+
+QUERIES = 5
+KINDS = {
+    1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
+    7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
+    13: "centroid-factors",
+}
+
+
+def crc32c_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+CRC = crc32c_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ CRC[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+def expect(what, found, expected):
+    if found != expected:
+        sys.exit(f"{what}: expected {expected!r}, found {found!r}")
+
+
+def up(value, unit):
+    return (value + unit - 1) // unit * unit
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+class Index:
+    def __init__(self, data):
+        # The container.
+        expect("magic", data[:8], b"NONIUS\x1a\n")
+        (version, header_len, flags, self.dim, self.count, self.metric, quantizer, sections,
+         _, table, file_len) = struct.unpack_from("<IIIIQIIIIQQ", data, 8)
+        expect("version", (version, header_len, flags, table), (1, 128, 0, 128))
+        expect("quantizer", quantizer, 1)
+        expect("length", file_len, len(data))
+        expect("header checksum", struct.unpack_from("<I", data, 124)[0], crc32c(data[:124]))
+        end = 128 + 40 * sections
+        expect("table checksum", struct.unpack_from("<I", data, end)[0], crc32c(data[128:end]))
+        end += 4
+        part = {}
+        for n in range(sections):
+            kind, flags, offset, length, checksum, alignment, reserved = struct.unpack_from(
+                "<IIQQIIQ", data, 128 + 40 * n)
+            name = KINDS[kind]
+            expect(f"{name}: flags and reserved", (flags, reserved), (0, 0))
+            expect(f"{name}: offset", offset, up(end, alignment))
+            expect(f"{name}: padding", data[end:offset].strip(b"\0"), b"")
+            end = offset + length
+            part[name] = data[offset:end]
+            expect(f"{name}: checksum", checksum, crc32c(part[name]))
+        expect("end of the file", end, len(data))
+        expect("kinds", sorted(part), sorted(KINDS.values()))
+
+        # Meta and segments.
+        expect("length of meta", len(part["meta"]), 112)
+        (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, _, _,
+         self.scale, self.low, self.step, self.correction, self.shift_step,
+         _) = struct.unpack_from("<QQIIIIIIQffffff", part["meta"])
+        expect("dims", self.dims, up(self.dim, 8))
+        start = group = rest_start = 0
+        factor = self.additive_bytes + self.lists
+        self.segments = []
+        for at in range(0, len(part["segments"]), 48):
+            s = {}
+            (s["dims"], s["bits"], s["scan_bits"], _, s["unit"], s["inner"], s["outer"],
+             s["full_error"], s["scan_error"], s["norm"], s["near_mean"],
+             s["near_deviation"]) = struct.unpack_from("<IIIIffffffff", part["segments"], at)
+            s["rest_bits"] = s["bits"] - s["scan_bits"]
+            s["start"], s["group"], s["factor"], s["rest_start"] = start, group, factor, rest_start
+            s["scale_bytes"] = 1 if s["bits"] <= 4 else 2
+            start += s["dims"]
+            group += s["dims"] * s["scan_bits"] // 4
+            factor += s["scale_bytes"]
+            rest_start += s["dims"] * s["rest_bits"] // 8
+            self.segments.append(s)
+        expect("dimensions of the segments", start, self.dims)
+        self.groups, self.rest_bytes = group, rest_start
+        self.block_bytes = 16 * group + 32 * factor
+
+        # The other sections, each with its length.
+        dim, dims, rows = self.dim, self.dims, self.nlist if self.lists else 0
+        lengths = {
+            "mean": 4 * dim,
+            "rotation-scales": 4 * dims,
+            "rotation": 2 * up(dims, 16) * up(dim, 2),
+            "centroid-factors": 8 * rows,
+            "centroids-packed": 2 * up(rows, 16) * dims,
+            "centroids": 4 * rows * dims,
+            "list-table": 16 * (self.nlist + 1),
+            "scan": blocks * self.block_bytes,
+            "rest": self.count * self.rest_bytes,
+            "ids": self.count * self.id_bytes,
+            "kept": self.count * dim * [0, 2, 4][keep],
+        }
+        for name, length in lengths.items():
+            expect(f"length of {name}", len(part[name]), length)
+        self.scan, self.rest = part["scan"], part["rest"]
+        self.mean = array("f", part["mean"])
+        scales = array("f", part["rotation-scales"])
+        packed = array("h", part["rotation"])
+        self.rotation = [
+            [scales[i] * packed[i // 16 * 16 * up(dim, 2) + j // 2 * 32 + i % 16 * 2 + j % 2]
+             for j in range(dim)]
+            for i in range(dims)
+        ]
+        self.centroids = array("f", part["centroids"])
+        factors = array("f", part["centroid-factors"])
+        packed = array("h", part["centroids-packed"])
+        for list_ in range(rows):
+            row = self.centroid(list_)
+            near = [factors[2 * list_]
+                    * packed[list_ // 16 * 16 * dims + i // 2 * 32 + list_ % 16 * 2 + i % 2]
+                    for i in range(dims)]
+            norm_sq = dot(row, row)
+            close(f"packed centroid {list_}", dot(near, row), norm_sq, 1e-3 * norm_sq + 1e-9)
+            close(f"norm of centroid {list_}", factors[2 * list_ + 1], norm_sq,
+                  1e-3 * norm_sq + 1e-9)
+        self.table = [struct.unpack_from("<QQ", part["list-table"], 16 * n)
+                      for n in range(self.nlist + 1)]
+        expect("first entry of list-table", self.table[0], (0, 0))
+        expect("last entry of list-table", self.table[-1], (self.count, blocks))
+        ids = struct.unpack(f"<{self.count}{'I' if self.id_bytes == 4 else 'Q'}", part["ids"])
+        self.position = {id_: position for position, id_ in enumerate(ids)}
+        expect("different ids", len(self.position), self.count)
+        self.keep, self.kept_bytes = keep, part["kept"]
+
+    def kept(self, position):
+        size, code = (2, "e") if self.keep == 1 else (4, "f")
+        return struct.unpack_from(f"<{self.dim}{code}", self.kept_bytes, position * self.dim * size)
+
+    def centroid(self, list_):
+        if not self.lists:
+            return [0.0] * self.dims
+        return self.centroids[list_ * self.dims:(list_ + 1) * self.dims]
+
+    def vector(self, position):
+        """List, code, tops of the first stage, scales, additive factor and shift."""
+        list_ = max(n for n in range(self.nlist) if self.table[n][0] <= position)
+        number = position - self.table[list_][0]
+        lane = number % 32
+        at = (self.table[list_][1] + number // 32) * self.block_bytes
+        block = self.scan[at:at + self.block_bytes]
+        row = self.rest[position * self.rest_bytes:(position + 1) * self.rest_bytes]
+
+        def factor(offset, size):
+            at = 16 * self.groups + 32 * offset + lane * size
+            return block[at:at + size]
+
+        codes, tops, scales = [], [], []
+        for s in self.segments:
+            n, width = s["dims"], s["scan_bits"]
+            top = [0] * n
+            for i in range(n if width else 0):
+                per_group = 4 // width
+                byte = block[16 * (s["group"] + i // per_group) + lane % 16]
+                nibble = byte >> 4 if lane >= 16 else byte & 15
+                top[i] = nibble >> width * (i % per_group) & (1 << width) - 1
+            code = [t << s["rest_bits"] for t in top]
+            at, left = s["rest_start"], s["rest_bits"]
+            while left > 0:
+                w = 4 if left >= 4 else 2 if left >= 2 else 1
+                left -= w
+                for i in range(n):
+                    if w == 4:
+                        byte, bit = i % (n // 2), 4 * (i // (n // 2))
+                    elif w == 2:
+                        byte, bit = i % (n // 4), 2 * (i // (n // 4))
+                    else:
+                        byte, bit = i // 8, i % 8
+                    code[i] |= (row[at + byte] >> bit & (1 << w) - 1) << left
+                at += n * w // 8
+            k = int.from_bytes(factor(s["factor"], s["scale_bytes"]), "little")
+            if k == 0:
+                scale = 0.0
+            elif s["scale_bytes"] == 1:
+                scale = 2.0 ** (k // 32 - 3) * (1 + k % 32 / 32)
+            else:
+                scale = 2.0 ** (k // 4096 - 8) * (1 + k % 4096 / 4096)
+            codes.append(code)
+            tops.append(top)
+            scales.append(scale * s["unit"])
+
+        def away(m):
+            return 2.0 ** (m // 32) * (1 + m % 32 / 32)
+
+        raw = factor(0, self.additive_bytes)
+        if self.additive_bytes == 4:
+            additive = struct.unpack("<f", raw)[0]
+        else:
+            a = int.from_bytes(raw, "little")
+            if a <= 57343:
+                additive = self.low + self.step * a
+            elif a < 61440:
+                additive = self.low + self.step * 57343 + self.step * away(a - 57344)
+            else:
+                additive = self.low - self.step * away(a - 61440)
+        shift = 0.0
+        if self.lists:
+            h = factor(self.additive_bytes, 1)[0]
+            shift = (h - 128) * self.shift_step if h else float("-inf")
+        return list_, codes, tops, scales, additive, shift
+
+    def decode(self, position):
+        list_, codes, _, scales, _, _ = self.vector(position)
+        y = []
+        for s, code, scale in zip(self.segments, codes, scales):
+            if s["bits"] == 0:
+                y += [0.0] * s["dims"]
+                continue
+            shorter = s["norm"] ** 2 / (s["norm"] ** 2 + s["full_error"] ** 2)
+            half = (2 ** s["bits"] - 1) / 2
+            y += [(c - half) * scale * shorter for c in code]
+        y = [a + b for a, b in zip(y, self.centroid(list_))]
+        return [(self.mean[j] + sum(self.rotation[i][j] * y[i] for i in range(self.dims)))
+                / self.scale for j in range(self.dim)]
+
+    def rotate(self, query):
+        """The query in units of the index, and rotated."""
+        if self.metric == 2:
+            norm = sqrt(dot(query, query))
+            query = [x / norm for x in query]
+        query = [x * self.scale for x in query]
+        centred = [x - m for x, m in zip(query, self.mean)]
+        return query, [dot(row, centred) for row in self.rotation]
+
+    def estimate(self, rotated, position, confidence=3.0):
+        """Distance, and a lower bound of the key less the key."""
+        query, q = rotated
+        list_, codes, tops, scales, additive, shift = self.vector(position)
+        c = self.centroid(list_)
+        inner_product = self.metric == 1
+        alpha = 1 if inner_product else 2
+        k = (-dot(query, self.mean) if inner_product else dot(q, q)) - alpha * dot(q, c)
+        energy, product = [], 0.0
+        lower, variance = k + additive + shift, 0.0
+        for s, code, top, scale in zip(self.segments, codes, tops, scales):
+            part = range(s["start"], s["start"] + s["dims"])
+            energy.append(sum((q[i] - c[i]) ** 2 for i in part))
+            if s["bits"]:
+                half = (2 ** s["bits"] - 1) / 2
+                product += scale * sum(q[i] * (code[i - s["start"]] - half) for i in part)
+            if s["scan_bits"]:
+                level = [-s["inner"], s["inner"]]
+                if s["scan_bits"] == 2:
+                    level = [-s["outer"], -s["inner"], s["inner"], s["outer"]]
+                lower -= alpha * scale * sum(q[i] * level[top[i - s["start"]]] for i in part)
+                variance += (alpha * s["scan_error"] * scale) ** 2 * energy[-1]
+            else:
+                near = min(max(s["near_mean"] + confidence * s["near_deviation"], 0.0), 1.0)
+                lower -= alpha * near * s["norm"] * scale * sqrt(s["dims"] * energy[-1])
+        lower -= confidence * sqrt(variance)
+        key = k + additive - alpha * product
+        with_bits = [n for n, s in enumerate(self.segments) if s["bits"]]
+        tail = scales[-1] if self.segments[-1]["bits"] == 0 else 0.0
+        norm_sq = sum(self.segments[n]["norm"] ** 2 * self.segments[n]["dims"] * scales[n] ** 2
+                      for n in with_bits)
+        kept_energy = sum(energy[n] for n in with_bits)
+        if tail > 0 and self.correction > 0 and norm_sq > 0 and kept_energy > 0:
+            d = (norm_sq + tail ** 2 + sum(energy) - key) / 2 if self.lists else product
+            cosine = min(max(d / sqrt(norm_sq * kept_energy), 0.0), 1.0)
+            key -= alpha * self.correction * cosine ** 2 * tail * sqrt(energy[-1])
+        if self.metric == 0:
+            distance = max(key, 0.0) / self.scale ** 2
+        elif self.metric == 1:
+            distance = -key / self.scale ** 2
+        else:
+            distance = min(max(key / 2, 0.0), 2.0)
+        return distance, lower - key
+
+
+def close(what, found, expected, tolerance):
+    if not abs(found - expected) <= tolerance:
+        sys.exit(f"{what}: expected {expected} within {tolerance}, found {found}")
+
+
+def read_npy(path):
+    """Rows of a two-dimensional array."""
+    with open(path, "rb") as file:
+        data = file.read()
+    size = struct.unpack_from("<H", data, 8)[0]
+    header = eval(data[10:10 + size], {"__builtins__": {}})  # a literal, from our own tool
+    code = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u8": "Q"}[header["descr"]]
+    rows, columns = header["shape"]
+    values = struct.unpack_from(f"<{rows * columns}{code}", data, 10 + size)
+    return [values[row * columns:(row + 1) * columns] for row in range(rows)]
+
+
+def main():
+    index_path, query_path, ids_path, distances_path = sys.argv[1:]
+    with open(index_path, "rb") as file:
+        index = Index(file.read())
+    queries, found, distances = map(read_npy, (query_path, ids_path, distances_path))
+    worst = above = compared = 0
+    for query, ids, row in list(zip(queries, found, distances))[:QUERIES]:
+        rotated = index.rotate(query)
+        norm = sqrt(dot(rotated[1], rotated[1]))
+        for id_, distance in zip(ids, row):
+            estimate, excess = index.estimate(rotated, index.position[id_])
+            worst = max(worst, abs(estimate - distance))
+            close(f"distance of id {id_}", estimate, distance,
+                  3e-4 * norm / index.scale ** 2 + 1e-4 * abs(distance))
+            above += excess > 0
+            compared += 1
+    if above > 0.05 * compared:
+        sys.exit(f"{above} of {compared} lower bounds lie above their estimates")
+    decoded = lost = 0.0
+    if index.keep:
+        for position in range(0, index.count, max(index.count // 10, 1)):
+            kept, vector = index.kept(position), index.decode(position)
+            spread = [k - m / index.scale for k, m in zip(kept, index.mean)]
+            decoded += dot(spread, spread)
+            lost += sum((a - b) ** 2 for a, b in zip(vector, kept))
+        if not lost < 0.5 * decoded:
+            sys.exit(f"decoding loses {lost} of {decoded}")
+    share = f"{lost / decoded:.5f} of their energy lost" if decoded else "nothing kept"
+    print(f"{compared} distances agree within {worst:.2g}; decoded vectors: {share}")
+
+
+main()
