@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::atomic::AtomicFile;
 use crate::error::DatasetError;
 use crate::format::{Format, Location};
-use crate::strided::Strided;
+use crate::strided::{RawRows, Strided};
 use crate::{bin, npy, vecs};
 
 /// Stands in an [`IdMatrix`] where a search found fewer than k neighbours; -1 in files.
@@ -124,25 +124,30 @@ pub fn read_ids(path: impl AsRef<Path>) -> Result<IdMatrix, DatasetError> {
             ));
         }
     };
-    // The length of the file was checked against rows x k, so the file bounds this allocation.
-    let mut ids = Vec::with_capacity(rows.rows * rows.dim);
+    read_rows(&rows, element)
+}
+
+/// Reads ids to the end.
+pub(crate) fn read_rows(rows: &dyn RawRows, element: IdElement) -> Result<IdMatrix, DatasetError> {
+    let mut ids = Vec::new();
     let mut window = Vec::new();
     let mut start = 0;
-    while start < rows.rows {
-        let count = rows.window_rows().min(rows.rows - start);
+    while start < rows.rows() {
+        let count = rows.window_rows().min(rows.rows() - start);
         rows.read(start, count, &mut window)?;
         for (number, row) in window.chunks_exact(rows.stride()).enumerate() {
             element.decode(&row[rows.prefix()..], &mut ids).map_err(|(column, value)| {
-                DatasetError::Id { path: path.to_owned(), row: start + number, column, value }
+                let path = rows.path().to_owned();
+                DatasetError::Id { path, row: start + number, column, value }
             })?;
         }
         start += count;
     }
-    Ok(IdMatrix::new(rows.dim, ids))
+    Ok(IdMatrix::new(rows.dim(), ids))
 }
 
 /// Refuses rows without ids, whose number no file length would bound.
-fn check_k(path: &Path, k: u64) -> Result<(), DatasetError> {
+pub(crate) fn check_k(path: &Path, k: u64) -> Result<(), DatasetError> {
     if k == 0 {
         Err(DatasetError::header(path, "at least one id in a row", "none"))
     } else {

@@ -45,12 +45,23 @@
 
 mod atomic;
 mod bin;
+mod convert;
 mod element;
 mod error;
 mod format;
+#[cfg(any(feature = "hdf5", feature = "arrow", feature = "parquet"))]
+mod guard;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 mod ids;
+#[cfg(feature = "arrow")]
+mod ipc;
+#[cfg(any(feature = "arrow", feature = "parquet"))]
+mod lists;
 mod noisy;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 mod recall;
 mod shipped;
 mod strided;
@@ -63,16 +74,19 @@ use std::path::Path;
 
 use nonius::{Matrix, VectorSource};
 
+pub use convert::convert;
 pub use element::Element;
 pub use error::DatasetError;
 pub use format::{Format, Location};
+#[cfg(feature = "hdf5")]
+pub use hdf5::{declared_metric, write_ann_benchmarks};
 pub use ids::{IdMatrix, NO_ID, read_ids, write_ivecs};
 pub use noisy::Noisy;
 pub use recall::{hits, recall};
 pub use shipped::{Shipped, wordnet_dir};
 pub use synthetic::{Generator, Synthetic};
 pub use truth::{Truth, TruthError, exact_neighbors};
-pub use writer::{VectorWriter, convert};
+pub use writer::VectorWriter;
 
 /// A file of vectors. Its readers hold a window of the file in memory, never the whole.
 pub trait VectorFile: VectorSource + Send + Sync {
@@ -96,6 +110,12 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError>
 fn open_at(location: &Location) -> Result<Box<dyn VectorFile>, DatasetError> {
     let path = location.path.as_path();
     match location.format {
+        #[cfg(feature = "hdf5")]
+        Format::Hdf5 => hdf5::open(path, location.member.as_deref()),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => parquet_file::open(path, location.member.as_deref()),
+        #[cfg(feature = "arrow")]
+        Format::Arrow => ipc::open(path, location.member.as_deref()),
         format if !format.is_strided() => {
             Err(DatasetError::MissingFeature { path: path.to_owned(), feature: format.feature() })
         }

@@ -45,6 +45,32 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DatasetError> {
     Ok((file, metadata.len()))
 }
 
+/// Rows of encoded values that can be read by number.
+pub(crate) trait RawRows: Send + Sync {
+    /// The file.
+    fn path(&self) -> &Path;
+
+    /// The number of rows.
+    fn rows(&self) -> usize;
+
+    /// The number of values in a row.
+    fn dim(&self) -> usize;
+
+    /// Bytes from the start of a row to the start of the next.
+    fn stride(&self) -> usize;
+
+    /// Bytes of a row before its values.
+    fn prefix(&self) -> usize;
+
+    /// Replaces `bytes` by the rows from `start` on, prefixes included but checked.
+    fn read(&self, start: usize, count: usize, bytes: &mut Vec<u8>) -> Result<(), DatasetError>;
+
+    /// How many rows a window holds.
+    fn window_rows(&self) -> usize {
+        (WINDOW / self.stride().max(1)).max(1)
+    }
+}
+
 /// `rows` rows of `dim` values of `value_bytes` each, from byte `header` to the end of the file.
 #[derive(Debug)]
 pub(crate) struct Strided {
@@ -95,24 +121,30 @@ impl Strided {
         };
         Ok(Strided { path: path.to_owned(), file, rows, dim, value_bytes, header, prefixed: false })
     }
+}
 
-    /// Bytes from the start of a row to the start of the next.
-    pub(crate) fn stride(&self) -> usize {
+impl RawRows for Strided {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn stride(&self) -> usize {
         self.prefix() + self.dim * self.value_bytes
     }
 
-    /// Bytes of a row before its values.
-    pub(crate) fn prefix(&self) -> usize {
+    fn prefix(&self) -> usize {
         if self.prefixed { 4 } else { 0 }
     }
 
-    /// Replaces `bytes` by the rows from `start` on, prefixes included but checked.
-    pub(crate) fn read(
-        &self,
-        start: usize,
-        count: usize,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), DatasetError> {
+    fn read(&self, start: usize, count: usize, bytes: &mut Vec<u8>) -> Result<(), DatasetError> {
         let stride = self.stride();
         bytes.resize(count * stride, 0);
         let offset = self.header + start as u64 * stride as u64;
@@ -132,23 +164,20 @@ impl Strided {
         }
         Ok(())
     }
-
-    /// How many rows a window holds.
-    pub(crate) fn window_rows(&self) -> usize {
-        (WINDOW / self.stride().max(1)).max(1)
-    }
 }
 
-/// A file of vectors at a fixed stride.
-#[derive(Debug)]
-pub(crate) struct StridedFile {
-    pub(crate) rows: Strided,
+/// A file of vectors whose rows can be read by number.
+pub(crate) struct RawFile<R> {
+    pub(crate) rows: R,
     pub(crate) element: Element,
 }
 
-impl VectorFile for StridedFile {
+/// A file of vectors at a fixed stride.
+pub(crate) type StridedFile = RawFile<Strided>;
+
+impl<R: RawRows> VectorFile for RawFile<R> {
     fn path(&self) -> &Path {
-        &self.rows.path
+        self.rows.path()
     }
 
     fn element(&self) -> Element {
@@ -156,22 +185,22 @@ impl VectorFile for StridedFile {
     }
 }
 
-impl VectorSource for StridedFile {
+impl<R: RawRows> VectorSource for RawFile<R> {
     fn rows(&self) -> usize {
-        self.rows.rows
+        self.rows.rows()
     }
 
     fn dim(&self) -> usize {
-        self.rows.dim
+        self.rows.dim()
     }
 
     fn reader(&self) -> Result<Box<dyn RowReader + '_>, SourceError> {
-        Ok(Box::new(StridedReader { file: self, window: Vec::new(), first: 0, held: 0, next: 0 }))
+        Ok(Box::new(RawReader { file: self, window: Vec::new(), first: 0, held: 0, next: 0 }))
     }
 }
 
-struct StridedReader<'a> {
-    file: &'a StridedFile,
+struct RawReader<'a, R> {
+    file: &'a RawFile<R>,
     /// The bytes of rows `first .. first + held`.
     window: Vec<u8>,
     first: usize,
@@ -197,11 +226,11 @@ pub(crate) fn check_range(
     Ok(count)
 }
 
-impl RowReader for StridedReader<'_> {
+impl<R: RawRows> RowReader for RawReader<'_, R> {
     fn read(&mut self, start: usize, out: &mut [f32]) -> Result<(), SourceError> {
-        let StridedFile { rows, element } = self.file;
-        let dim = rows.dim;
-        check_range(rows.rows, dim, start, out.len())?;
+        let RawFile { rows, element } = self.file;
+        let dim = rows.dim();
+        check_range(rows.rows(), dim, start, out.len())?;
         let (stride, prefix) = (rows.stride(), rows.prefix());
         let mut row = start;
         let mut rest = out;
@@ -212,7 +241,7 @@ impl RowReader for StridedReader<'_> {
                 // a window for each of them.
                 let most = rows.window_rows();
                 let count = if row == self.next { most } else { wanted.min(most) };
-                let count = count.min(rows.rows - row);
+                let count = count.min(rows.rows() - row);
                 self.held = 0;
                 rows.read(row, count, &mut self.window)?;
                 (self.first, self.held) = (row, count);
@@ -222,13 +251,13 @@ impl RowReader for StridedReader<'_> {
             let (now, later) = rest.split_at_mut(count * dim);
             let bytes = &self.window[offset * stride..(offset + count) * stride];
             if prefix == 0 {
-                element.decode(bytes, now).map_err(|bad| bad.at(&rows.path, row, dim))?;
+                element.decode(bytes, now).map_err(|bad| bad.at(rows.path(), row, dim))?;
             } else {
                 let pairs = bytes.chunks_exact(stride).zip(now.chunks_exact_mut(dim));
                 for (number, (bytes, values)) in pairs.enumerate() {
                     element
                         .decode(&bytes[prefix..], values)
-                        .map_err(|bad| bad.at(&rows.path, row + number, dim))?;
+                        .map_err(|bad| bad.at(rows.path(), row + number, dim))?;
                 }
             }
             row += count;
