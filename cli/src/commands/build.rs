@@ -154,7 +154,11 @@ fn json(report: &BuildReport, keep: Keep) -> BuildJson {
         train_seconds: report.train_seconds,
         encode_seconds: report.encode_seconds,
         total_seconds: report.total_seconds,
-        encode_vectors_per_second: per_second(report.vectors, report.encode_seconds),
+        // The encoder's own rate: `encode_seconds` has assigning and writing in it too.
+        encode_vectors_per_second: per_second(
+            report.vectors * rayon::current_num_threads(),
+            report.encoder_cpu_seconds,
+        ),
         encoder_cpu_seconds: report.encoder_cpu_seconds,
         peak_rss_bytes: peak_rss_bytes(),
         inertia: report.inertia.clone(),
