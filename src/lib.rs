@@ -105,5 +105,5 @@ pub use progress::{Progress, ProgressFn, Stage};
 pub use quantizer::QuantizerSpec;
 pub use quantizer::saq::{Estimate, Saq, SaqCodes, SaqConfig, Segment};
 pub use source::{BlockSource, RowReader, VectorSource};
-pub use storage::{SectionInfo, VerifyReport};
+pub use storage::{MappedFile, SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};

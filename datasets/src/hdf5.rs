@@ -11,7 +11,7 @@ use crate::element::Element;
 use crate::error::{DatasetError, check_dim};
 use crate::guard::guarded;
 use crate::ids::{self, IdElement, IdMatrix};
-use crate::strided::{RawFile, RawRows, Strided, open_file};
+use crate::strided::{RawFile, RawRows, Storage, Strided, open_file};
 use crate::truth::Truth;
 
 /// The largest chunk that is decompressed, in bytes; those of h5py have at most a few MiB.
@@ -217,7 +217,7 @@ impl<'a> Found<'a> {
                 let prefixed = false;
                 Ok(Rows::Contiguous(Strided {
                     path,
-                    file,
+                    storage: Storage::File(file),
                     rows,
                     dim,
                     value_bytes,

@@ -107,6 +107,24 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError>
     open_at(&Location::parse(path)?)
 }
 
+/// Opens a file of vectors by mapping it into memory, which spares the copies of [`open`] where
+/// rows are read here and there, and shares the system's cache with other processes. Containers
+/// (HDF5, Parquet, Arrow) are read as [`open`] reads them.
+///
+/// The file must not change while it is mapped; see [`nonius::MappedFile`].
+///
+/// # Errors
+/// As [`open`].
+pub fn map(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError> {
+    let location = Location::parse(path)?;
+    if !location.format.is_strided() {
+        return open_at(&location);
+    }
+    let mut file = open_strided(&location)?;
+    file.rows.map()?;
+    Ok(Box::new(file))
+}
+
 fn open_at(location: &Location) -> Result<Box<dyn VectorFile>, DatasetError> {
     let path = location.path.as_path();
     match location.format {

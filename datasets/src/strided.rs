@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nonius::{RowReader, SourceError, VectorSource};
+use nonius::{MappedFile, RowReader, SourceError, VectorSource};
 
 use crate::VectorFile;
 use crate::element::Element;
@@ -32,6 +32,30 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
             }
         }
         Ok(())
+    }
+}
+
+/// Where the bytes of a file come from.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// Read by position.
+    File(File),
+    /// Mapped into memory.
+    Mapped(MappedFile),
+}
+
+impl Storage {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Storage::File(file) => read_exact_at(file, buffer, offset),
+            Storage::Mapped(bytes) => {
+                let found = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+                buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -75,7 +99,7 @@ pub(crate) trait RawRows: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Strided {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    pub(crate) storage: Storage,
     pub(crate) rows: usize,
     pub(crate) dim: usize,
     pub(crate) value_bytes: usize,
@@ -119,7 +143,16 @@ impl Strided {
         let (Ok(rows), Ok(dim)) = (usize::try_from(rows), usize::try_from(dim)) else {
             return Err(wrong());
         };
-        Ok(Strided { path: path.to_owned(), file, rows, dim, value_bytes, header, prefixed: false })
+        let storage = Storage::File(file);
+        let path = path.to_owned();
+        Ok(Strided { path, storage, rows, dim, value_bytes, header, prefixed: false })
+    }
+
+    /// Maps the file from now on.
+    pub(crate) fn map(&mut self) -> Result<(), DatasetError> {
+        let mapped = MappedFile::open(&self.path).map_err(DatasetError::io(&self.path))?;
+        self.storage = Storage::Mapped(mapped);
+        Ok(())
     }
 }
 
@@ -148,7 +181,7 @@ impl RawRows for Strided {
         let stride = self.stride();
         bytes.resize(count * stride, 0);
         let offset = self.header + start as u64 * stride as u64;
-        read_exact_at(&self.file, bytes, offset).map_err(DatasetError::io(&self.path))?;
+        self.storage.read_exact_at(bytes, offset).map_err(DatasetError::io(&self.path))?;
         if self.prefixed {
             for (number, row) in bytes.chunks_exact(stride).enumerate() {
                 let found = i32::from_le_bytes([row[0], row[1], row[2], row[3]]);

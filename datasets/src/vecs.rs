@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::element::Element;
 use crate::error::{DatasetError, check_dim};
-use crate::strided::{Strided, StridedFile, open_file, read_exact_at};
+use crate::strided::{Storage, Strided, StridedFile, open_file, read_exact_at};
 
 /// Opens a file of rows of `value_bytes` a value.
 ///
@@ -32,7 +32,15 @@ pub(crate) fn open_rows(path: &Path, value_bytes: usize) -> Result<Strided, Data
     let rows = usize::try_from(file_bytes / stride)
         .map_err(|_| DatasetError::header(path, "a file that can be addressed", "more rows"))?;
     let path = path.to_owned();
-    Ok(Strided { path, file, rows, dim, value_bytes, header: 0, prefixed: true })
+    Ok(Strided {
+        path,
+        storage: Storage::File(file),
+        rows,
+        dim,
+        value_bytes,
+        header: 0,
+        prefixed: true,
+    })
 }
 
 /// Opens a file of vectors.

@@ -501,3 +501,25 @@ fn numbers_that_are_no_ids_are_named() {
     let message = read_ids("x.fvecs").unwrap_err().to_string();
     assert!(message.contains("ids as .ivecs"), "{message}");
 }
+
+#[test]
+fn mapped_files_read_as_others_do() {
+    let folder = folder();
+    let values: Vec<f32> = (0..60).map(|i| i as f32).collect();
+    for name in ["a.fvecs", "a.fbin", "a.npy"] {
+        let path = folder.path().join(name);
+        write(&path, 6, Element::F32, &values);
+        let mapped = nonius_datasets::map(&path).unwrap();
+        assert_eq!((mapped.rows(), mapped.dim()), (10, 6));
+        let mut reader = mapped.reader().unwrap();
+        let mut rows = vec![0.0; 18];
+        reader.read(2, &mut rows).unwrap();
+        assert_eq!(rows, values[12..30]);
+        reader.read(7, &mut rows).unwrap();
+        assert_eq!(rows, values[42..60]);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(nonius_datasets::map(&path).is_err(), "{name} cut short");
+    }
+    assert!(nonius_datasets::map(folder.path().join("none.fbin")).is_err());
+}

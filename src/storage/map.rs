@@ -79,6 +79,36 @@ impl Deref for Mapping {
     }
 }
 
+/// A whole file of any kind, mapped for reading: its bytes, without a copy.
+///
+/// **The file must not change while it is mapped.** A program that writes into it changes bytes
+/// that this process takes for constant; one that shortens it makes the system end this process at
+/// the next access beyond the new end. Whoever cannot rely on the other programs reads the file
+/// instead.
+#[derive(Debug)]
+pub struct MappedFile(Mapping);
+
+impl MappedFile {
+    /// Maps a regular file.
+    ///
+    /// # Errors
+    /// What the system reports, and [`io::ErrorKind::InvalidInput`] for a folder, a pipe or a
+    /// device.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<MappedFile> {
+        let (file, len) = open_regular(path.as_ref())?;
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(MappedFile(Mapping::new(file, len)?))
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping").field("len", &self.map.len()).finish()

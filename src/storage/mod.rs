@@ -26,6 +26,7 @@ pub(crate) use atomic::{OsLayer, Temporary, save_bytes};
 pub(crate) use bytes::AlignedBytes;
 pub(crate) use header::{HeaderFields, VERSION};
 pub(crate) use map::Access;
+pub use map::MappedFile;
 pub(crate) use open::{Container, OpenMode};
 pub use section::SectionInfo;
 pub(crate) use section::{Section, SectionKind};
