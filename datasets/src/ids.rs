@@ -93,7 +93,7 @@ impl IdElement {
 }
 
 /// Reads a file of ids: `.ivecs`, `.ibin` (with or without the distances that follow the ids in
-/// big-ann's ground truth), `.npy` of 32-bit or 64-bit integers, or a dataset of an HDF5 file
+/// big-ann's ground truth), `.npy` of 32-bit or 64-bit integers (one dimension is one id a row), or a dataset of an HDF5 file
 /// (`neighbors` unless the path names another as `x.hdf5:NAME`).
 ///
 /// -1 becomes [`NO_ID`].
@@ -167,7 +167,7 @@ fn open_ibin(path: &Path) -> Result<Strided, DatasetError> {
 }
 
 fn open_npy(path: &Path) -> Result<(Strided, IdElement), DatasetError> {
-    let npy::Array { file, file_bytes, kind, rows, dim, data } = npy::read_header(path)?;
+    let npy::Array { file, file_bytes, kind, rows, dim, data } = npy::read_header(path, true)?;
     let element = match kind.as_str() {
         "i4" => IdElement::I32,
         "u4" => IdElement::U32,

@@ -25,7 +25,8 @@ pub(crate) struct Array {
 }
 
 /// Opens a file and reads its header.
-pub(crate) fn read_header(path: &Path) -> Result<Array, DatasetError> {
+/// With `flat`, an array of one dimension counts as one column.
+pub(crate) fn read_header(path: &Path, flat: bool) -> Result<Array, DatasetError> {
     let (file, file_bytes) = open_file(path)?;
     let truncated =
         |expected: u64| DatasetError::Length { path: path.to_owned(), expected, found: file_bytes };
@@ -71,9 +72,14 @@ pub(crate) fn read_header(path: &Path) -> Result<Array, DatasetError> {
     if fields.fortran_order {
         return Err(DatasetError::unsupported(path, "rows in C order", "Fortran order"));
     }
-    let &[rows, dim] = fields.shape.as_slice() else {
-        let expected = "an array of two dimensions, rows x dim";
-        return Err(DatasetError::unsupported(path, expected, format!("shape {:?}", fields.shape)));
+    let (rows, dim) = match *fields.shape.as_slice() {
+        [rows, dim] => (rows, dim),
+        [rows] if flat => (rows, 1),
+        _ => {
+            let expected = "an array of two dimensions, rows x dim";
+            let found = format!("shape {:?}", fields.shape);
+            return Err(DatasetError::unsupported(path, expected, found));
+        }
     };
     let one_byte = matches!(fields.descr.get(1..), Some("u1" | "i1"));
     let kind = match fields.descr.split_at_checked(1) {
@@ -93,7 +99,7 @@ pub(crate) fn read_header(path: &Path) -> Result<Array, DatasetError> {
 
 /// Opens a file of vectors.
 pub(crate) fn open(path: &Path) -> Result<StridedFile, DatasetError> {
-    let Array { file, file_bytes, kind, rows, dim, data } = read_header(path)?;
+    let Array { file, file_bytes, kind, rows, dim, data } = read_header(path, false)?;
     let element = match kind.as_str() {
         "f4" => Element::F32,
         "f2" => Element::F16,

@@ -523,3 +523,15 @@ fn mapped_files_read_as_others_do() {
     }
     assert!(nonius_datasets::map(folder.path().join("none.fbin")).is_err());
 }
+
+#[test]
+fn flat_arrays_of_ids_have_one_id_a_row() {
+    let folder = folder();
+    let body: Vec<u8> = [7i64, 1, 1 << 40].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let text = "{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }";
+    let path = write_bytes(&folder, "ids.npy", &npy(1, text, &body));
+    let ids = nonius_datasets::read_ids(&path).unwrap();
+    assert_eq!((ids.rows(), ids.k(), ids.ids()), (3, 1, &[7u64, 1, 1 << 40][..]));
+    // Vectors of one dimension would be ambiguous.
+    assert!(nonius_datasets::open(&path).is_err());
+}
