@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use half::f16;
 use rayon::prelude::*;
 
 use nonius_simd::{BLOCK, Panels};
 
 use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
+use super::door::{check_ids, check_row, mean_of, scale_of};
 use super::format::{ListEntry, Meta, SAQ, keep_code, parse, section_lengths, segment_entries};
+use super::lists::ListWriters;
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
-use crate::matrix::{MAX_DIM, Matrix, MatrixView, check_finite};
-use crate::metric::Metric;
+use crate::matrix::{MAX_DIM, MatrixView, check_finite};
 use crate::progress::{Progress, ProgressFn, Stage};
 use crate::quantizer::saq::{self, EncodeScratch, Encoder, ListCentroids, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
@@ -446,7 +446,8 @@ impl<'a, 'p> Job<'a, 'p> {
         self.write_small_sections(&writer, &meta, &sizes).map_err(BuildError::Write)?;
 
         let stride = layout.record_bytes();
-        let mut lists = ListWriters::new(&layout, &sizes, &self);
+        let (keep, id_bytes) = (self.config.keep, meta.id_bytes as usize);
+        let mut lists = ListWriters::new(&layout, &sizes, dim, keep, self.ids, id_bytes);
         let encoder_nanos = AtomicU64::new(0);
         let mut reader = self.source.reader()?;
         let chunk_rows = self.chunk_rows();
@@ -542,145 +543,6 @@ impl<'a, 'p> Job<'a, 'p> {
     }
 }
 
-/// Where each list's next vector goes.
-struct ListWriters<'a> {
-    layout: &'a saq::Layout,
-    keep: Keep,
-    ids: Option<&'a [u64]>,
-    id_bytes: usize,
-    dim: usize,
-    lists: Vec<ListWriter>,
-}
-
-#[derive(Default)]
-struct ListWriter {
-    /// The position of the next vector.
-    position: u64,
-    /// The next block.
-    block: u64,
-    /// The heads (groups and factors) of records that do not fill a block yet.
-    pending: Vec<u8>,
-}
-
-impl<'a> ListWriters<'a> {
-    fn new(layout: &'a saq::Layout, sizes: &[u64], job: &Job<'a, '_>) -> ListWriters<'a> {
-        let (mut position, mut block) = (0, 0);
-        let lists = sizes
-            .iter()
-            .map(|&size| {
-                let list = ListWriter { position, block, pending: Vec::new() };
-                position += size;
-                block += size.div_ceil(BLOCK as u64);
-                list
-            })
-            .collect();
-        let largest =
-            job.ids.map_or(job.rows as u64 - 1, |ids| ids.iter().copied().max().unwrap_or(0));
-        ListWriters {
-            layout,
-            keep: job.config.keep,
-            ids: job.ids,
-            id_bytes: if largest <= u64::from(u32::MAX) { 4 } else { 8 },
-            dim: job.dim,
-            lists,
-        }
-    }
-
-    /// Writes the records of a chunk, list by list, in the order of the rows.
-    fn write_chunk<S: Sink>(
-        &mut self,
-        writer: &Writer<S>,
-        first: usize,
-        values: &[f32],
-        of_row: &[u32],
-        records: &[u8],
-    ) -> Result<(), WriteError> {
-        // Rows by list: a counting sort, stable.
-        let mut starts = vec![0usize; self.lists.len() + 1];
-        for &list in of_row {
-            starts[list as usize + 1] += 1;
-        }
-        for list in 0..self.lists.len() {
-            starts[list + 1] += starts[list];
-        }
-        let mut next = starts.clone();
-        let mut order = vec![0u32; of_row.len()];
-        for (row, &list) in of_row.iter().enumerate() {
-            order[next[list as usize]] = row as u32;
-            next[list as usize] += 1;
-        }
-        let layout = self.layout;
-        let (stride, head, rest_start) =
-            (layout.record_bytes(), layout.rest_start(), layout.rest_start());
-        let (ids, id_bytes, keep, dim) = (self.ids, self.id_bytes, self.keep, self.dim);
-        self.lists.par_iter_mut().enumerate().try_for_each(|(number, list)| {
-            // A flat index has one long list: go on in pieces, so that buffers stay small.
-            for rows in order[starts[number]..starts[number + 1]].chunks(8192) {
-                let mut rest = Vec::with_capacity(rows.len() * layout.rest_bytes);
-                let mut id_buffer = Vec::with_capacity(rows.len() * id_bytes);
-                let mut kept = Vec::with_capacity(rows.len() * dim * keep.value_bytes());
-                for &row in rows {
-                    let row = row as usize;
-                    let record = &records[row * stride..(row + 1) * stride];
-                    list.pending.extend_from_slice(&record[..head]);
-                    rest.extend_from_slice(&record[rest_start..]);
-                    let id = ids.map_or((first + row) as u64, |ids| ids[first + row]);
-                    id_buffer.extend_from_slice(&id.to_le_bytes()[..id_bytes]);
-                    let vector = &values[row * dim..(row + 1) * dim];
-                    match keep {
-                        Keep::None => {}
-                        Keep::F16 => kept.extend(
-                            vector.iter().flat_map(|&x| f16::from_f32_const(x).to_le_bytes()),
-                        ),
-                        Keep::F32 => kept.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
-                    }
-                }
-                let position = list.position;
-                writer.write_at(SectionKind::Rest, position * layout.rest_bytes as u64, &rest)?;
-                writer.write_at(SectionKind::Ids, position * id_bytes as u64, &id_buffer)?;
-                if keep != Keep::None {
-                    let row_bytes = (dim * keep.value_bytes()) as u64;
-                    writer.write_at(SectionKind::Kept, position * row_bytes, &kept)?;
-                }
-                list.position += rows.len() as u64;
-                list.write_blocks(writer, layout, false)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Writes the blocks that are not full.
-    fn finish<S: Sink>(&mut self, writer: &Writer<S>) -> Result<(), WriteError> {
-        let layout = self.layout;
-        self.lists.iter_mut().try_for_each(|list| list.write_blocks(writer, layout, true))
-    }
-}
-
-impl ListWriter {
-    fn write_blocks<S: Sink>(
-        &mut self,
-        writer: &Writer<S>,
-        layout: &saq::Layout,
-        all: bool,
-    ) -> Result<(), WriteError> {
-        let head = layout.rest_start();
-        let held = self.pending.len() / head;
-        let count = if all { held.div_ceil(BLOCK) } else { held / BLOCK };
-        if count == 0 {
-            return Ok(());
-        }
-        let size = layout.block_bytes();
-        let mut blocks = vec![0; count * size];
-        for (block, heads) in blocks.chunks_exact_mut(size).zip(self.pending.chunks(BLOCK * head)) {
-            layout.pack_block(heads, head, block);
-        }
-        writer.write_at(SectionKind::Scan, self.block * size as u64, &blocks)?;
-        self.block += count as u64;
-        self.pending.drain(..(count * BLOCK * head).min(self.pending.len()));
-        Ok(())
-    }
-}
-
 fn report(
     progress: &mut ProgressFn<'_>,
     stage: Stage,
@@ -691,85 +553,9 @@ fn report(
     if progress(progress_report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
 }
 
-/// Checks a row's norm and brings it to 1 if asked.
-pub(crate) fn check_row(
-    row: &mut [f32],
-    number: usize,
-    normalize: bool,
-) -> Result<(), VectorError> {
-    // Sums and differences of two such vectors stay finite too.
-    const MAX_NORM_SQ: f32 = f32::MAX / 16.0;
-    let norm_sq = nonius_simd::dot_f32(row, row);
-    if norm_sq.is_nan() || norm_sq > MAX_NORM_SQ {
-        return Err(VectorError::TooLarge { row: number });
-    }
-    if normalize {
-        normalize_row(row, norm_sq, number)?;
-    }
-    Ok(())
-}
-
-/// Brings a row to unit norm.
-fn normalize_row(row: &mut [f32], norm_sq: f32, number: usize) -> Result<(), VectorError> {
-    // The square of a small norm may vanish though the norm does not: work in f64 there.
-    let norm = if norm_sq > 1e-30 {
-        f64::from(norm_sq).sqrt()
-    } else {
-        row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
-    };
-    if norm == 0.0 {
-        return Err(VectorError::ZeroVector { row: number });
-    }
-    for x in row {
-        *x = (f64::from(*x) / norm) as f32;
-    }
-    Ok(())
-}
-
 fn subtract(row: &mut [f32], mean: &[f32]) {
     for (x, mean) in row.iter_mut().zip(mean) {
         *x -= mean;
-    }
-}
-
-/// The power of two that brings the vectors to a root mean square norm of about one; 1 where that
-/// is far from the ends of `f32`, and for cosine, whose vectors have unit norm.
-pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
-    if metric.normalizes() {
-        return 1.0;
-    }
-    let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    let norm = (sum / sample.rows() as f64).sqrt();
-    // The ends are those of norms whose squares are accepted. Usual norms are left alone, which
-    // saves the multiplication.
-    let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-100, 64);
-    if norm == 0.0 || exponent.abs() <= 16 {
-        1.0
-    } else {
-        f32::from_bits(((127 - exponent) as u32) << 23)
-    }
-}
-
-/// The mean of all rows, in `f64`, in the order of the rows.
-pub(crate) fn mean_of(sample: &Matrix) -> Vec<f32> {
-    let mut sums = vec![0.0f64; sample.dim()];
-    for row in sample.data().chunks_exact(sample.dim()) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum += f64::from(x);
-        }
-    }
-    sums.iter().map(|sum| (sum / sample.rows() as f64) as f32).collect()
-}
-
-fn check_ids(ids: &[u64], rows: usize) -> Result<(), BuildError> {
-    if ids.len() != rows {
-        return Err(BuildError::IdCount { ids: ids.len(), rows });
-    }
-    let mut sorted = ids.to_vec();
-    sorted.par_sort_unstable();
-    match sorted.windows(2).find(|w| w[0] == w[1]) {
-        Some(pair) => Err(BuildError::DuplicateId { id: pair[0] }),
-        None => Ok(()),
     }
 }
 
@@ -800,11 +586,4 @@ impl std::fmt::Debug for IndexBuilder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IndexBuilder").field("config", self.config).finish_non_exhaustive()
     }
-}
-
-/// The metric decides whether vectors are scaled; queries go the same way.
-pub(crate) fn prepare_query(metric: Metric, query: &mut [f32]) -> Result<(), VectorError> {
-    let dim = query.len();
-    check_finite(dim, 0, query)?;
-    check_row(query, 0, metric.normalizes())
 }

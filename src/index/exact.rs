@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::build::{check_row, prepare_query};
+use super::door::{check_row, prepare_query};
 use super::search::key_f32;
 use crate::error::{SearchError, VectorError};
 use crate::matrix::{Matrix, MatrixView};

@@ -59,13 +59,7 @@ pub(crate) struct SegmentEntry {
     pub(crate) bits: u32,
     pub(crate) scan_bits: u32,
     pub(crate) reserved: u32,
-    pub(crate) unit: f32,
-    pub(crate) levels: [f32; 2],
-    pub(crate) full_error: f32,
-    pub(crate) scan_error: f32,
-    pub(crate) norm: f32,
-    pub(crate) near_mean: f32,
-    pub(crate) near_deviation: f32,
+    pub(crate) constants: SegmentConstants,
 }
 
 /// One entry of section `list-table`; there is one more than there are lists.
@@ -198,18 +192,12 @@ pub(crate) fn segment_entries(model: &Model) -> Vec<SegmentEntry> {
         .iter()
         .zip(&model.scan_bits)
         .zip(&model.constants)
-        .map(|((segment, &scan_bits), c)| SegmentEntry {
+        .map(|((segment, &scan_bits), &constants)| SegmentEntry {
             dims: segment.dims as u32,
             bits: segment.bits,
             scan_bits,
             reserved: 0,
-            unit: c.unit,
-            levels: c.levels,
-            full_error: c.full_error,
-            scan_error: c.scan_error,
-            norm: c.norm,
-            near_mean: c.near_mean,
-            near_deviation: c.near_deviation,
+            constants,
         })
         .collect()
 }
@@ -301,31 +289,14 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         if e.scan_bits > e.bits.min(2) {
             return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
         }
-        let values = [
-            e.unit,
-            e.levels[0],
-            e.levels[1],
-            e.full_error,
-            e.scan_error,
-            e.norm,
-            e.near_mean,
-            e.near_deviation,
-        ];
+        let values: &[f32; 8] = bytemuck::cast_ref(&e.constants);
         if values.iter().any(|v| !v.is_finite()) {
             return Err(bad("a constant is not finite".to_owned()));
         }
         dims += segment_dims;
         plan.push(Segment { dims: segment_dims, bits: e.bits });
         scan_bits.push(e.scan_bits);
-        constants.push(SegmentConstants {
-            unit: e.unit,
-            levels: e.levels,
-            full_error: e.full_error,
-            scan_error: e.scan_error,
-            norm: e.norm,
-            near_mean: e.near_mean,
-            near_deviation: e.near_deviation,
-        });
+        constants.push(e.constants);
     }
     if dims != meta.dims as usize {
         return Err(OpenError::corrupt(

@@ -2,8 +2,10 @@
 
 mod build;
 mod config;
+mod door;
 mod exact;
 mod format;
+mod lists;
 mod quality;
 mod search;
 
@@ -11,8 +13,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use build::IndexBuilder;
-pub(crate) use build::{check_row, mean_of, prepare_query, scale_of};
 pub use config::{BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats};
+pub(crate) use door::{check_row, mean_of, prepare_query, scale_of};
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};
 pub use search::{FetchVector, Searcher};

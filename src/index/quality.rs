@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use nonius_simd::BLOCK;
 
 use super::Index;
-use super::build::{IndexBuilder, prepare_query};
+use super::build::IndexBuilder;
 use super::config::{IndexConfig, Keep};
+use super::door::prepare_query;
 use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;

@@ -5,8 +5,8 @@ use nonius_simd::{BLOCK, gemm_i16};
 use rayon::prelude::*;
 
 use super::Index;
-use super::build::prepare_query;
 use super::config::{Keep, SearchParams, SearchStats};
+use super::door::prepare_query;
 use super::format::Parts;
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;

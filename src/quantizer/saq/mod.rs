@@ -36,14 +36,17 @@ pub(crate) use layout::Layout;
 pub(crate) use query::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
 pub(crate) use train::{TrainingSet, rescale, train};
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::metric::Metric;
 use crate::train::RowsI16;
 use adjust::Effort;
 use encode::CoarseRotation;
 
 /// What a segment's codes stand for, learnt from the sample. Everything is in units of the
-/// vector's scale unless said.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// vector's scale unless said. The file holds them as they are here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct SegmentConstants {
     /// The unit of stored scales, in units of the data.
     pub(crate) unit: f32,

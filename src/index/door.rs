@@ -1,0 +1,91 @@
+//! The door: what vectors, queries and ids have to pass.
+
+use rayon::prelude::*;
+
+use crate::error::{BuildError, VectorError};
+use crate::matrix::{Matrix, check_finite};
+use crate::metric::Metric;
+
+/// Checks a row's norm and brings it to 1 if asked.
+pub(crate) fn check_row(
+    row: &mut [f32],
+    number: usize,
+    normalize: bool,
+) -> Result<(), VectorError> {
+    // Sums and differences of two such vectors stay finite too.
+    const MAX_NORM_SQ: f32 = f32::MAX / 16.0;
+    let norm_sq = nonius_simd::dot_f32(row, row);
+    if norm_sq.is_nan() || norm_sq > MAX_NORM_SQ {
+        return Err(VectorError::TooLarge { row: number });
+    }
+    if normalize {
+        normalize_row(row, norm_sq, number)?;
+    }
+    Ok(())
+}
+
+/// Brings a row to unit norm.
+fn normalize_row(row: &mut [f32], norm_sq: f32, number: usize) -> Result<(), VectorError> {
+    // The square of a small norm may vanish though the norm does not: work in f64 there.
+    let norm = if norm_sq > 1e-30 {
+        f64::from(norm_sq).sqrt()
+    } else {
+        row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    };
+    if norm == 0.0 {
+        return Err(VectorError::ZeroVector { row: number });
+    }
+    for x in row {
+        *x = (f64::from(*x) / norm) as f32;
+    }
+    Ok(())
+}
+
+/// The power of two that brings the vectors to a root mean square norm of about one; 1 where that
+/// is far from the ends of `f32`, and for cosine, whose vectors have unit norm.
+pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
+    if metric.normalizes() {
+        return 1.0;
+    }
+    let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let norm = (sum / sample.rows() as f64).sqrt();
+    // The ends are those of norms whose squares are accepted. Usual norms are left alone, which
+    // saves the multiplication.
+    let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-100, 64);
+    if norm == 0.0 || exponent.abs() <= 16 {
+        1.0
+    } else {
+        f32::from_bits(((127 - exponent) as u32) << 23)
+    }
+}
+
+/// The mean of all rows, in `f64`, in the order of the rows.
+pub(crate) fn mean_of(sample: &Matrix) -> Vec<f32> {
+    let mut sums = vec![0.0f64; sample.dim()];
+    for row in sample.data().chunks_exact(sample.dim()) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x);
+        }
+    }
+    sums.iter().map(|sum| (sum / sample.rows() as f64) as f32).collect()
+}
+
+/// Checks that there is one id for each row, and no two equal.
+pub(crate) fn check_ids(ids: &[u64], rows: usize) -> Result<(), BuildError> {
+    if ids.len() != rows {
+        return Err(BuildError::IdCount { ids: ids.len(), rows });
+    }
+    let mut sorted = ids.to_vec();
+    sorted.par_sort_unstable();
+    match sorted.windows(2).find(|w| w[0] == w[1]) {
+        Some(pair) => Err(BuildError::DuplicateId { id: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+/// The metric decides whether vectors are scaled; queries go the same way.
+pub(crate) fn prepare_query(metric: Metric, query: &mut [f32]) -> Result<(), VectorError> {
+    let dim = query.len();
+    check_finite(dim, 0, query)?;
+    check_row(query, 0, metric.normalizes())
+}
