@@ -77,7 +77,15 @@ pub fn declared_metric(path: impl AsRef<Path>) -> Result<Option<Metric>, Dataset
         let file = File::open_streaming(path).map_err(corrupt)?;
         let attributes = file.root().attrs().map_err(corrupt)?;
         let name = match attributes.get("distance") {
-            Some(AttrValue::String(name)) => name.trim_end_matches('\0'),
+            // However the writer chose to store a string.
+            Some(
+                AttrValue::String(name)
+                | AttrValue::StringSized { value: name, .. }
+                | AttrValue::AsciiString(name)
+                | AttrValue::AsciiStringSized { value: name, .. }
+                | AttrValue::VarLenString(name)
+                | AttrValue::VarLenAsciiString(name),
+            ) => name.trim_end_matches('\0'),
             _ => return Ok(None),
         };
         Ok(match name {
@@ -208,7 +216,7 @@ impl<'a> Found<'a> {
                     None if bytes == 0 => 0,
                     None => return Err(DatasetError::corrupt(path, "the dataset has no data")),
                 };
-                let end = header.checked_add(bytes).unwrap_or(u64::MAX);
+                let end = header.saturating_add(bytes);
                 if end > file_bytes {
                     let path = path.to_owned();
                     return Err(DatasetError::Length { path, expected: end, found: file_bytes });

@@ -12,7 +12,9 @@ use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_ipc::writer::FileWriter;
-use arrow_ipc::{Block, MessageHeader, MetadataVersion, Schema, root_as_footer, root_as_message};
+use arrow_ipc::{
+    Block, CompressionType, MessageHeader, MetadataVersion, Schema, root_as_footer, root_as_message,
+};
 use arrow_schema::SchemaRef;
 
 use crate::VectorFile;
@@ -170,7 +172,7 @@ impl Input {
                     return Err(self.corrupt(format!("unexpected message {other:?}")));
                 }
             }
-            position = (position + prefix + size).checked_add(body).unwrap_or(u64::MAX);
+            position = (position + prefix + size).saturating_add(body);
         }
         let (schema, version) = schema.ok_or_else(|| {
             DatasetError::header(&self.path, "an Arrow file or stream", "no schema")
@@ -221,28 +223,34 @@ impl Input {
         look(header.ok_or_else(|| self.corrupt("a block that is no record batch"))?)
     }
 
-    /// Checks what the buffers of a compressed batch claim to be when decompressed: the decoder
-    /// reserves that much memory before it sees whether it is true.
-    fn check_compression(&self, metadata: &[u8], body: &[u8]) -> Result<(), DatasetError> {
+    /// Checks that the buffers of a batch lie within its body, and what compressed ones claim to
+    /// hold: the decoder reserves that much memory before it sees whether it is true.
+    fn check_buffers(&self, metadata: &[u8], body: &[u8]) -> Result<(), DatasetError> {
         // LZ4 encodes at most 255 bytes by one.
         const RATIO: u64 = 255;
         self.batch_header(metadata, |header| {
-            let Some(compression) = header.compression() else { return Ok(()) };
-            if compression.codec() != arrow_ipc::CompressionType::LZ4_FRAME {
-                let (expected, found) = ("buffers plain or compressed by lz4", compression.codec());
-                return Err(DatasetError::unsupported(&self.path, expected, format!("{found:?}")));
+            let codec = header.compression().map(|compression| compression.codec());
+            if let Some(codec) = codec
+                && codec != CompressionType::LZ4_FRAME
+            {
+                let expected = "buffers plain or compressed by lz4";
+                return Err(DatasetError::unsupported(&self.path, expected, format!("{codec:?}")));
             }
             for buffer in header.buffers().iter().flatten() {
+                let start = usize::try_from(buffer.offset()).ok();
+                let length = usize::try_from(buffer.length()).ok();
                 let bytes =
-                    usize::try_from(buffer.offset()).ok().zip(buffer.length().try_into().ok());
-                let bytes = bytes.and_then(|(start, length)| body.get(start..)?.get(..length));
+                    start.zip(length).and_then(|(start, length)| body.get(start..)?.get(..length));
                 let bytes = bytes.ok_or_else(|| self.corrupt("a buffer beyond its batch"))?;
-                let Some((claimed, data)) = bytes.split_first_chunk::<8>() else { continue };
-                // -1 stands for a buffer that is not compressed.
-                let claimed = i64::from_le_bytes(*claimed).max(0) as u64;
-                if claimed > data.len() as u64 * RATIO {
-                    let message = format!("{} bytes that claim to hold {claimed}", data.len());
-                    return Err(self.corrupt(message));
+                if codec.is_some()
+                    && let Some((claimed, data)) = bytes.split_first_chunk::<8>()
+                {
+                    // -1 stands for a buffer that is not compressed.
+                    let claimed = i64::from_le_bytes(*claimed).max(0) as u64;
+                    if claimed > data.len() as u64 * RATIO {
+                        let message = format!("{} bytes that claim to hold {claimed}", data.len());
+                        return Err(self.corrupt(message));
+                    }
                 }
             }
             Ok(())
@@ -283,7 +291,7 @@ impl Batches for IpcBatches<'_> {
         let (start, metadata, body) = input.extent(&batch.block)?;
         let bytes = input.read(start, metadata + body)?;
         let (head, tail) = bytes.split_at(metadata as usize);
-        input.check_compression(head, tail)?;
+        input.check_buffers(head, tail)?;
         let decoded = self
             .file
             .decoder

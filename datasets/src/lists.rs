@@ -355,3 +355,114 @@ pub(crate) fn written_batch(
     list.and_then(|list| RecordBatch::try_new(schema.clone(), vec![make_array(list.into_data())]))
         .map_err(|error| DatasetError::corrupt(path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, ListBuilder};
+
+    /// A column in memory, in batches of the sizes given.
+    struct Memory(Vec<ArrayRef>);
+
+    impl Batched for Memory {
+        fn path(&self) -> &Path {
+            Path::new("memory")
+        }
+
+        fn batches(&self, _rows: usize) -> Result<Box<dyn Batches + '_>, DatasetError> {
+            Ok(Box::new(MemoryBatches(self.0.clone().into_iter())))
+        }
+    }
+
+    struct MemoryBatches(std::vec::IntoIter<ArrayRef>);
+
+    impl Batches for MemoryBatches {
+        fn skip_to(&mut self, next: usize, _row: usize) -> Result<usize, DatasetError> {
+            Ok(next)
+        }
+
+        fn next(&mut self) -> Result<Option<ArrayRef>, DatasetError> {
+            Ok(self.0.next())
+        }
+    }
+
+    type Row<'a> = Option<&'a [Option<f32>]>;
+
+    fn lists(rows: &[Row<'_>]) -> ArrayRef {
+        let mut builder = ListBuilder::new(Float32Builder::new());
+        for row in rows {
+            for &value in row.unwrap_or_default() {
+                builder.values().append_option(value);
+            }
+            builder.append(row.is_some());
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn file(batches: Vec<ArrayRef>, rows: usize) -> Result<ListFile<Memory>, DatasetError> {
+        let column = ListColumn { index: 0, element: Element::F32, length: None };
+        ListFile::new(Memory(batches), &column, rows)
+    }
+
+    fn error(batches: Vec<ArrayRef>, rows: usize) -> DatasetError {
+        file(batches, rows).and_then(|file| crate::read_matrix(&file)).unwrap_err()
+    }
+
+    const ROW: Row<'static> = Some(&[Some(1.0), Some(2.0)]);
+
+    #[test]
+    fn rows_of_different_lengths_are_named() {
+        for bad in [&[Some(1.0)][..], &[], &[Some(1.0); 3]] {
+            let found = error(vec![lists(&[ROW, ROW]), lists(&[ROW, Some(bad)])], 4);
+            let length = bad.len() as i64;
+            assert!(
+                matches!(found, DatasetError::Ragged { row: 3, expected: 2, found, .. } if found == length),
+                "{found}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_rows_and_values_are_named() {
+        let found = error(vec![lists(&[ROW, None])], 2);
+        assert!(matches!(found, DatasetError::Null { row: 1, column: None, .. }), "{found}");
+        let found = error(vec![lists(&[None, ROW])], 2);
+        assert!(matches!(found, DatasetError::Null { row: 0, column: None, .. }), "{found}");
+        let found = error(vec![lists(&[ROW]), lists(&[Some(&[Some(1.0), None])])], 2);
+        assert!(matches!(found, DatasetError::Null { row: 1, column: Some(1), .. }), "{found}");
+        assert_eq!(found.to_string(), "memory: row 1, column 1 is null");
+        let bad: Row = Some(&[Some(f32::NAN), Some(0.0)]);
+        let found = error(vec![lists(&[ROW]), lists(&[ROW, bad])], 3);
+        assert!(matches!(found, DatasetError::NonFinite { row: 2, column: 0, .. }), "{found}");
+    }
+
+    #[test]
+    fn batches_may_be_empty_sliced_or_too_few() {
+        let batch = lists(&[None, ROW, Some(&[Some(3.0), Some(4.0)])]).slice(1, 2);
+        let none = lists(&[]);
+        let set = file(vec![none.clone(), batch, none.clone()], 2).unwrap();
+        assert_eq!(crate::read_matrix(&set).unwrap().data(), [1.0, 2.0, 3.0, 4.0]);
+        let found = error(vec![lists(&[ROW])], 2);
+        assert!(found.to_string().contains("2 rows announced, 1 found"), "{found}");
+        assert!(error(vec![none], 0).to_string().contains("at least one row"));
+        assert!(matches!(error(vec![lists(&[Some(&[])])], 1), DatasetError::Dim { found: 0, .. }));
+
+        let mut builder = FixedSizeListBuilder::new(Float32Builder::new(), 2);
+        for i in 0..4 {
+            builder.values().append_slice(&[i as f32, 0.5]);
+            builder.append(true);
+        }
+        let fixed: ArrayRef = Arc::new(builder.finish());
+        let column = ListColumn { index: 0, element: Element::F32, length: Some(2) };
+        let set = ListFile::new(Memory(vec![fixed.slice(2, 2)]), &column, 2).unwrap();
+        assert_eq!(crate::read_matrix(&set).unwrap().data(), [2.0, 0.5, 3.0, 0.5]);
+    }
+
+    #[test]
+    fn readers_do_not_go_backwards() {
+        let set = file(vec![lists(&[ROW]), lists(&[ROW])], 2).unwrap();
+        let mut reader = set.reader().unwrap();
+        reader.read(1, &mut [0.0; 2]).unwrap();
+        assert!(reader.read(0, &mut [0.0; 2]).is_err());
+    }
+}
