@@ -93,8 +93,8 @@ impl IdElement {
 }
 
 /// Reads a file of ids: `.ivecs`, `.ibin` (with or without the distances that follow the ids in
-/// big-ann's ground truth), `.npy` of 32-bit or 64-bit integers (one dimension is one id a row), or a dataset of an HDF5 file
-/// (`neighbors` unless the path names another as `x.hdf5:NAME`).
+/// big-ann's ground truth), `.npy` of 32-bit or 64-bit integers (one dimension is one id a row),
+/// or a dataset of an HDF5 file (`neighbors` unless the path names another as `x.hdf5:NAME`).
 ///
 /// -1 becomes [`NO_ID`].
 ///

@@ -535,3 +535,13 @@ fn flat_arrays_of_ids_have_one_id_a_row() {
     // Vectors of one dimension would be ambiguous.
     assert!(nonius_datasets::open(&path).is_err());
 }
+
+#[cfg(not(any(feature = "hdf5", feature = "parquet", feature = "arrow")))]
+#[test]
+fn formats_that_are_not_built_in_say_so() {
+    for (name, feature) in [("x.h5:test", "hdf5"), ("x.parquet", "parquet"), ("x.arrow", "arrow")] {
+        let message = open(name).err().unwrap().to_string();
+        assert!(message.ends_with(&format!("without the feature {feature}")), "{message}");
+    }
+    assert!(matches!(read_ids("x.h5"), Err(DatasetError::MissingFeature { .. })));
+}
