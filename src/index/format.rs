@@ -1,6 +1,7 @@
 //! The sections of an index: how what a search needs is written, read and checked.
 
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 use nonius_simd::{BLOCK, Panels, gemm_i16};
 
@@ -102,6 +103,19 @@ impl Meta {
     }
 }
 
+/// The ids of all vectors, by position.
+pub(crate) enum Ids {
+    Four(Section<u32>),
+    Eight(Section<u64>),
+}
+
+/// The vectors kept for rerank, row by row, by position.
+pub(crate) enum Kept {
+    None,
+    F16(Section<f16>),
+    F32(Section<f32>),
+}
+
 /// Everything of an index file, checked.
 pub(crate) struct Parts {
     pub(crate) container: Container,
@@ -111,7 +125,6 @@ pub(crate) struct Parts {
     pub(crate) count: usize,
     pub(crate) nlist: usize,
     pub(crate) keep: Keep,
-    pub(crate) id_bytes: usize,
     /// `dim` values.
     pub(crate) mean: Section<f32>,
     /// `dims x dim`, packed.
@@ -127,8 +140,8 @@ pub(crate) struct Parts {
     pub(crate) list_table: Section<ListEntry>,
     pub(crate) scan: Section<u8>,
     pub(crate) rest: Section<u8>,
-    pub(crate) ids: Section<u8>,
-    pub(crate) kept: Section<u8>,
+    pub(crate) ids: Ids,
+    pub(crate) kept: Kept,
 }
 
 impl std::fmt::Debug for Parts {
@@ -367,7 +380,6 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         count,
         nlist: meta.nlist as usize,
         keep,
-        id_bytes: meta.id_bytes as usize,
         mean,
         rotation: container.shared(SectionKind::Rotation)?,
         rotation_scales,
@@ -377,8 +389,15 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         list_table,
         scan: container.shared(SectionKind::Scan)?,
         rest: container.shared(SectionKind::Rest)?,
-        ids: container.shared(SectionKind::Ids)?,
-        kept: container.shared(SectionKind::Kept)?,
+        ids: match meta.id_bytes {
+            4 => Ids::Four(container.shared(SectionKind::Ids)?),
+            _ => Ids::Eight(container.shared(SectionKind::Ids)?),
+        },
+        kept: match keep {
+            Keep::None => Kept::None,
+            Keep::F16 => Kept::F16(container.shared(SectionKind::Kept)?),
+            Keep::F32 => Kept::F32(container.shared(SectionKind::Kept)?),
+        },
         container,
     })
 }
@@ -387,25 +406,27 @@ impl Parts {
     /// The id at a position.
     #[inline]
     pub(crate) fn id(&self, position: usize) -> u64 {
-        if self.id_bytes == 4 {
-            let at = 4 * position;
-            u64::from(u32::from_le_bytes(self.ids[at..at + 4].try_into().unwrap_or_default()))
-        } else {
-            let at = 8 * position;
-            u64::from_le_bytes(self.ids[at..at + 8].try_into().unwrap_or_default())
+        match &self.ids {
+            Ids::Four(ids) => u64::from(ids[position]),
+            Ids::Eight(ids) => ids[position],
         }
     }
 
-    /// A vector of `dim` values, centred and rotated.
-    pub(crate) fn rotate(&self, vector: &[f32]) -> Vec<f32> {
-        let mut rows = RowsI16::new();
+    /// Centres and rotates a vector of `dim` values, which `rows` holds quantized afterwards, into
+    /// `out`; `product` is a buffer.
+    pub(crate) fn rotate(
+        &self,
+        vector: &[f32],
+        rows: &mut RowsI16,
+        product: &mut Vec<i32>,
+        out: &mut Vec<f32>,
+    ) {
         rows.quantize_centred(vector, &self.mean);
         let panels = self.rotation_panels();
-        let mut product = vec![0; panels.padded_rows()];
-        gemm_i16(rows.values(), panels, &mut product);
-        let mut out = vec![0.0; self.model.dims];
-        rescale(&product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, &mut out);
-        out
+        product.resize(panels.padded_rows(), 0);
+        gemm_i16(rows.values(), panels, product);
+        out.resize(self.model.dims, 0.0);
+        rescale(product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, out);
     }
 
     /// The rotation in the layout of the kernels.
@@ -426,7 +447,11 @@ impl Parts {
 
     /// Bytes of codes, factors and ids for each vector, padding of blocks included.
     pub(crate) fn bytes_per_vector(&self) -> f64 {
-        let bytes = self.scan.len() + self.rest.len() + self.ids.len();
+        let ids = match &self.ids {
+            Ids::Four(ids) => size_of_val(&**ids),
+            Ids::Eight(ids) => size_of_val(&**ids),
+        };
+        let bytes = self.scan.len() + self.rest.len() + ids;
         bytes as f64 / self.count.max(1) as f64
     }
 }

@@ -4,16 +4,17 @@ use rayon::prelude::*;
 
 use nonius_simd::BLOCK;
 
-use super::Index;
 use super::build::IndexBuilder;
 use super::config::{IndexConfig, Keep};
 use super::door::prepare_query;
+use super::format::Parts;
 use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
 use crate::quantizer::saq::{ListQuery, Query, QueryModel, Segment};
 use crate::random::Random;
+use crate::train::RowsI16;
 
 /// Random vectors that each query is compared with.
 const RANDOM: usize = 500;
@@ -78,7 +79,6 @@ pub fn quality(
     let config =
         IndexConfig { nlist: Some(config.nlist.unwrap_or(1)), keep: Keep::None, ..config.clone() };
     let (index, report) = IndexBuilder::new(&config).build(base)?;
-    let estimates = Estimates::new(&index);
     let metric = config.metric;
 
     let dim = base.dim();
@@ -87,11 +87,11 @@ pub fn quality(
         .par_chunks(dim)
         .enumerate()
         .map_init(
-            || (Query::default(), ListQuery::default(), Vec::new(), Vec::new()),
-            |(query, list, keys, order), (q, values)| {
+            || (Buffers::default(), Vec::new(), Vec::new()),
+            |(buffers, keys, order), (q, values)| {
                 let mut exact_query = values.to_vec();
                 prepare_query(metric, &mut exact_query)?;
-                estimates.keys(&exact_query, query, list, keys);
+                estimate_keys(index.parts(), &exact_query, buffers, keys);
                 let truth = &truth[q * truth_k..(q + 1) * truth_k];
                 let query_norm = nonius_simd::dot_f32(values, values).sqrt();
                 let relative = |id: usize| -> Result<f64, BuildError> {
@@ -171,50 +171,42 @@ struct Sums {
     in_100: f64,
 }
 
-/// Every vector's estimate for a query.
-struct Estimates<'a> {
-    index: &'a Index,
+/// Buffers for the estimates of a query, one set a thread.
+#[derive(Default)]
+struct Buffers {
+    scaled: Vec<f32>,
+    rows: RowsI16,
+    product: Vec<i32>,
+    query: Query,
+    list: ListQuery,
 }
 
-impl<'a> Estimates<'a> {
-    fn new(index: &'a Index) -> Estimates<'a> {
-        Estimates { index }
-    }
-
-    /// The estimated key of every vector, by id (here the row number).
-    fn keys(
-        &self,
-        exact_query: &[f32],
-        query: &mut Query,
-        list_query: &mut ListQuery,
-        keys: &mut Vec<f32>,
-    ) {
-        let parts = self.index.parts();
-        let codes = QueryModel { model: &parts.model, layout: &parts.layout };
-        let mut buffer = Vec::new();
-        let scaled = parts.model.scaled(exact_query, &mut buffer);
-        query.values = parts.rotate(scaled);
-        codes.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
-        let inverse = parts.model.scale.recip();
-        keys.clear();
-        keys.resize(parts.count, 0.0);
-        let layout = &parts.layout;
-        let size = layout.block_bytes();
-        for list in 0..parts.nlist {
-            let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
-            codes.enter_list(query, parts.centroid(list), list_query);
-            for position in start.vector as usize..end.vector as usize {
-                let v = position - start.vector as usize;
-                let block = start.block as usize + v / BLOCK;
-                let key = codes.refine(
-                    query,
-                    list_query,
-                    &parts.scan[block * size..(block + 1) * size],
-                    v % BLOCK,
-                    &parts.rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
-                );
-                keys[parts.id(position) as usize] = key * inverse * inverse;
-            }
+/// Estimates the key of every vector, by id (here the row number).
+fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
+    let Buffers { scaled, rows, product, query, list: list_query } = buffers;
+    let codes = QueryModel { model: &parts.model, layout: &parts.layout };
+    let scaled = parts.model.scaled(exact_query, scaled);
+    parts.rotate(scaled, rows, product, &mut query.values);
+    codes.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
+    let inverse = parts.model.scale.recip();
+    keys.clear();
+    keys.resize(parts.count, 0.0);
+    let layout = &parts.layout;
+    let size = layout.block_bytes();
+    for list in 0..parts.nlist {
+        let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
+        codes.enter_list(query, parts.centroid(list), list_query);
+        for position in start.vector as usize..end.vector as usize {
+            let v = position - start.vector as usize;
+            let block = start.block as usize + v / BLOCK;
+            let key = codes.refine(
+                query,
+                list_query,
+                &parts.scan[block * size..(block + 1) * size],
+                v % BLOCK,
+                &parts.rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
+            );
+            keys[parts.id(position) as usize] = key * inverse * inverse;
         }
     }
 }

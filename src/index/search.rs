@@ -7,11 +7,11 @@ use rayon::prelude::*;
 use super::Index;
 use super::config::{Keep, SearchParams, SearchStats};
 use super::door::prepare_query;
-use super::format::Parts;
+use super::format::{Kept, Parts};
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::saq::{ListQuery, Query, QueryModel, SCAN_BLOCKS, rescale};
+use crate::quantizer::saq::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
 use crate::topk::{Neighbor, TopK};
 use crate::train::RowsI16;
 
@@ -55,7 +55,6 @@ pub struct Searcher<'a> {
     top: TopK<(f32, u64, usize)>,
     exact: TopK,
     vector: Vec<f32>,
-    half: Vec<f16>,
     found: Vec<Neighbor>,
 }
 
@@ -75,7 +74,6 @@ impl<'a> Searcher<'a> {
             top: TopK::default(),
             exact: TopK::default(),
             vector: Vec::new(),
-            half: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -151,22 +149,12 @@ impl<'a> Searcher<'a> {
     fn rotate_query(&mut self) -> Result<f32, SearchError> {
         let parts = self.parts;
         let scaled = parts.model.scaled(&self.input, &mut self.vector);
-        self.rows.quantize_centred(scaled, &parts.mean);
+        let values = &mut self.query.values;
+        parts.rotate(scaled, &mut self.rows, &mut self.product, values);
         if !self.rows.norms_sq()[0].is_finite() {
             return Err(VectorError::TooLarge { row: 0 }.into());
         }
         let mean_dot = nonius_simd::dot_f32(scaled, &parts.mean);
-        let panels = parts.rotation_panels();
-        self.product.resize(panels.padded_rows(), 0);
-        gemm_i16(self.rows.values(), panels, &mut self.product);
-        self.query.values.resize(parts.model.dims, 0.0);
-        rescale(
-            &self.product,
-            panels.padded_rows(),
-            self.rows.inverse(),
-            &parts.rotation_scales,
-            &mut self.query.values,
-        );
         Ok(mean_dot)
     }
 
@@ -255,7 +243,6 @@ impl<'a> Searcher<'a> {
         let (dim, metric) = (parts.model.dim, parts.model.metric);
         self.exact.reset(k);
         self.vector.resize(dim, 0.0);
-        self.half.resize(dim, f16::ZERO);
         let row_bytes = dim * parts.keep.value_bytes();
         for &(_, id, position) in self.top.sorted() {
             let key = if let Some(fetch) = self.fetch {
@@ -268,23 +255,11 @@ impl<'a> Searcher<'a> {
                     .map_err(|error| unfit(error.to_string()))?;
                 key_f32(metric, &self.input, &self.vector)
             } else {
-                let row = &parts.kept[position * row_bytes..(position + 1) * row_bytes];
-                if parts.keep == Keep::F16 {
-                    match bytemuck::try_cast_slice(row) {
-                        Ok(row) => key_f16(metric, &self.input, row),
-                        Err(_) => {
-                            bytemuck::cast_slice_mut(&mut self.half).copy_from_slice(row);
-                            key_f16(metric, &self.input, &self.half)
-                        }
-                    }
-                } else {
-                    match bytemuck::try_cast_slice(row) {
-                        Ok(row) => key_f32(metric, &self.input, row),
-                        Err(_) => {
-                            bytemuck::cast_slice_mut(&mut self.vector).copy_from_slice(row);
-                            key_f32(metric, &self.input, &self.vector)
-                        }
-                    }
+                let row = position * dim..(position + 1) * dim;
+                match &parts.kept {
+                    Kept::F16(kept) => key_f16(metric, &self.input, &kept[row]),
+                    Kept::F32(kept) => key_f32(metric, &self.input, &kept[row]),
+                    Kept::None => return Err(SearchError::NothingKept),
                 }
             };
             self.stats.bytes_touched += row_bytes as u64;

@@ -441,14 +441,7 @@ impl Vectorize for EncodeBlock<'_> {
                 }
             }
             if lists.is_some() && segment.start < saq.rotated {
-                let shares = shares(
-                    &o[range.clone()],
-                    u,
-                    &c[range],
-                    constants,
-                    segment.scan_bits,
-                    segment.bits,
-                );
+                let shares = shares(&o[range.clone()], u, &c[range], constants, segment);
                 for j in 0..BLOCK {
                     full[j] += scale[j] * shares.code[j] - shares.o[j];
                     first[j] += scale[j] * shares.first[j] - shares.o[j];
@@ -533,16 +526,14 @@ fn shares(
     u: &[Lanes],
     c: &[Lanes],
     constants: &SegmentConstants,
-    scan_bits: u32,
-    bits: u32,
+    segment: &SegmentLayout,
 ) -> Shares {
     let mut of_o = [0.0f32; BLOCK];
     let mut of_u = [0.0f32; BLOCK];
     let mut of_level = [0.0f32; BLOCK];
     // A segment that the first stage does not read stands for zero there.
-    let [inner, outer] = if scan_bits > 0 { constants.levels } else { [0.0; 2] };
-    // With one bit or less there is no outer level: the boundary lies out of reach.
-    let boundary = if scan_bits == 2 { (1u32 << (bits - 2)) as f32 } else { f32::INFINITY };
+    let [inner, outer] = if segment.scan_bits > 0 { constants.levels } else { [0.0; 2] };
+    let boundary = segment.boundary();
     for ((o, u), c) in o.iter().zip(u).zip(c) {
         for j in 0..BLOCK {
             let level = if u[j].abs() < boundary { inner } else { outer };

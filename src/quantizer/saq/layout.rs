@@ -16,7 +16,7 @@
 use nonius_simd::BLOCK;
 
 use super::plan::Segment;
-use super::scale;
+use super::scale::{self, ScaleFormat};
 
 /// The widths of the fields that the lower `bits` bits of a code are split into, from the top,
 /// each with its shift: 4, then 2, then 1.
@@ -61,6 +61,22 @@ impl SegmentLayout {
     /// Bits of a dimension that are left to the rest.
     pub(crate) fn rest_bits(&self) -> u32 {
         self.bits - self.scan_bits
+    }
+
+    /// The magnitude of `u` from which the first stage's outer level stands for a coordinate.
+    /// With one bit or less there is no outer level, and the boundary lies out of reach.
+    #[inline(always)]
+    pub(crate) fn boundary(&self) -> f32 {
+        if self.scan_bits == 2 { (1u32 << (self.bits - 2)) as f32 } else { f32::INFINITY }
+    }
+
+    /// The scale, in the segment's unit, that is stored at the start of `bytes`.
+    pub(crate) fn decode_scale(&self, bytes: &[u8]) -> f32 {
+        let code = match self.scale_bytes {
+            1 => u32::from(bytes[0]),
+            _ => u32::from(u16::from_le_bytes([bytes[0], bytes[1]])),
+        };
+        ScaleFormat::of_bits(self.bits).decode(code)
     }
 }
 

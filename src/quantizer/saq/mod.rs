@@ -95,13 +95,10 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// The factor of `<q, o>` in the key: 2 for squared distances, 1 for inner products.
+    /// See [`alpha`].
     #[inline(always)]
     pub(crate) fn alpha(&self) -> f32 {
-        match self.metric {
-            Metric::L2 | Metric::Cosine => 2.0,
-            Metric::InnerProduct => 1.0,
-        }
+        alpha(self.metric)
     }
 
     /// Where the bits of a vector lie.
@@ -132,6 +129,15 @@ impl Model {
     pub(crate) fn decode_shift(&self, code: u8) -> f32 {
         let shift = (f32::from(code) - 128.0) * self.shift_step;
         if code == 0 { f32::NEG_INFINITY } else { shift }
+    }
+}
+
+/// The factor of `<q, o>` in the key: 2 for squared distances, 1 for inner products.
+#[inline(always)]
+fn alpha(metric: Metric) -> f32 {
+    match metric {
+        Metric::L2 | Metric::Cosine => 2.0,
+        Metric::InnerProduct => 1.0,
     }
 }
 

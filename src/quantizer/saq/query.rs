@@ -24,7 +24,6 @@ use nonius_simd::{BLOCK, FieldQuery, Vectorize, scan_blocks};
 
 use super::Model;
 use super::layout::{Layout, SegmentLayout, fields};
-use super::scale::ScaleFormat;
 use crate::metric::Metric;
 
 /// Model and format together: what codes of an index mean.
@@ -299,12 +298,7 @@ impl QueryModel<'_> {
 
 /// The scale of vector `v` of a block, in the segment's unit.
 fn read_scale(segment: &SegmentLayout, factors: &[u8], v: usize) -> f32 {
-    let at = segment.scale * BLOCK + v * segment.scale_bytes;
-    let code = match segment.scale_bytes {
-        1 => u32::from(factors[at]),
-        _ => u32::from(u16::from_le_bytes([factors[at], factors[at + 1]])),
-    };
-    ScaleFormat::of_bits(segment.bits).decode(code)
+    segment.decode_scale(&factors[segment.scale * BLOCK + v * segment.scale_bytes..])
 }
 
 /// The pieces of a segment's groups that one call of [`scan_blocks`] may take.

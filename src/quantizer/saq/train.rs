@@ -6,10 +6,9 @@ use nonius_simd::{BLOCK, Panels, gemm_i16};
 
 use super::adjust::GAUSSIAN_STEP;
 use super::encode::{CoarseRotation, EncodeScratch, ListCentroids, Lists, effort};
-use super::layout::Layout;
+use super::layout::{Layout, SegmentLayout};
 use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
-use super::scale::ScaleFormat;
-use super::{AdditiveCode, Encoder, Model, Rotation, SegmentConstants};
+use super::{AdditiveCode, Encoder, Model, Rotation, SegmentConstants, additive_base, alpha};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
@@ -154,7 +153,7 @@ pub(crate) fn train(
         }
     };
     let near = near_products(set, &basis, &pairs, dims);
-    let alpha: f64 = if set.metric == Metric::InnerProduct { 1.0 } else { 2.0 };
+    let alpha = f64::from(alpha(set.metric));
     // Inner products relative to centroids cannot be corrected: `query::refine` says why.
     let corrected = set.metric != Metric::InnerProduct || set.lists.is_none();
     let plan_within = |additive_bytes: usize| match *spec {
@@ -171,15 +170,13 @@ pub(crate) fn train(
             plan(&input, budget)
         }
     };
-    let (mut plan, mut additive) = (plan_within(2), additive_range(set));
+    let mut plan = plan_within(2);
     let mut parts = Expected::of(&plan, &variances, alpha);
     // The code's part of the factor is noise of about the size of the estimate's own error, and
     // for dropped segments the inner product of centroid and residual.
     let margin = if set.lists.is_some() { 8.0 * parts.noise } else { 0.0 };
-    additive = AdditiveCode::spanning(
-        additive.low - margin,
-        additive.low + additive.step * 57_343.0 + margin,
-    );
+    let (low, high) = additive_range(set);
+    let mut additive = AdditiveCode::spanning(low - margin, high + margin);
     // A uniform error of a step has a standard deviation of step / sqrt(12).
     if additive.step * 0.29 > 0.15 * parts.noise {
         plan = plan_within(4);
@@ -249,7 +246,7 @@ impl Expected {
 }
 
 /// The range of the additive factors of the sample, without the code's part.
-fn additive_range(set: &TrainingSet<'_>) -> AdditiveCode {
+fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
     let dim = set.sample.dim();
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     let mut rows = RowsI16::new();
@@ -257,7 +254,7 @@ fn additive_range(set: &TrainingSet<'_>) -> AdditiveCode {
     for values in set.sample.data().chunks(256 * dim) {
         rows.quantize_centred(values, set.mean);
         base.resize(rows.rows(), 0.0);
-        super::additive_base(set.metric, set.mean, values, &rows, &mut base);
+        additive_base(set.metric, set.mean, values, &rows, &mut base);
         for &value in &base {
             low = low.min(value);
             high = high.max(value);
@@ -265,7 +262,7 @@ fn additive_range(set: &TrainingSet<'_>) -> AdditiveCode {
     }
     // A little more than the sample's, which is not all of the set.
     let margin = 0.05 * (high - low);
-    AdditiveCode::spanning(low - margin, high + margin)
+    (low - margin, high + margin)
 }
 
 /// How many times the median norm a residual may have before it counts as an outlier.
@@ -326,7 +323,7 @@ fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
     quantized.quantize_centred(&query_values, set.mean);
     let packed = Panels::pack(queries, quantized.depth(), quantized.values());
     let panels = Panels::new(queries, quantized.depth(), &packed);
-    let alpha = if set.metric == Metric::InnerProduct { 1.0 } else { 2.0 };
+    let alpha = alpha(set.metric);
 
     const CHUNK: usize = 256;
     let keys: Vec<Vec<f32>> = set
@@ -339,11 +336,9 @@ fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
             let mut product = vec![0; rows.rows() * panels.padded_rows()];
             gemm_i16(rows.values(), panels, &mut product);
             let mut keys = vec![0.0; rows.rows() * queries];
-            for (i, x) in chunk.chunks_exact(dim).enumerate() {
-                let base = match set.metric {
-                    Metric::InnerProduct => -nonius_simd::dot_f32(set.mean, x),
-                    _ => rows.norms_sq()[i],
-                };
+            let mut bases = vec![0.0; rows.rows()];
+            additive_base(set.metric, set.mean, chunk, &rows, &mut bases);
+            for (i, base) in bases.into_iter().enumerate() {
                 for q in 0..queries {
                     let dot = product[i * panels.padded_rows() + q] as f32;
                     keys[i * queries + q] =
@@ -522,141 +517,176 @@ struct Sums {
     norm: [f64; 2],
 }
 
-/// Encodes the vectors of the pairs and learns what codes stand for and how far they are off.
+/// Residual, code and scales of 32 vectors.
+struct Block {
+    o: Vec<[f32; BLOCK]>,
+    u: Vec<[f32; BLOCK]>,
+    scales: Vec<[f32; BLOCK]>,
+}
+
+/// The sample's vectors that constants are learnt from, encoded.
+struct Encoded {
+    /// Their rows in the sample, ascending.
+    rows: Vec<u32>,
+    blocks: Vec<Block>,
+    centroids: Option<ListCentroids>,
+}
+
+impl Encoded {
+    /// Encodes the second vectors of all pairs, or if there are no pairs the first rows.
+    fn of(encoder: &Encoder, set: &TrainingSet<'_>, pairs: &Pairs, layout: &Layout) -> Encoded {
+        let dim = set.sample.dim();
+        let mut wanted: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
+        if wanted.is_empty() {
+            wanted = (0..set.sample.rows().min(1024) as u32).collect();
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let centroids = set
+            .lists
+            .map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
+        let stride = layout.record_bytes();
+        let blocks = wanted
+            .par_chunks(BLOCK)
+            .map_init(EncodeScratch::default, |scratch, rows| {
+                let mut values = Vec::with_capacity(rows.len() * dim);
+                for &row in rows {
+                    values.extend_from_slice(set.sample.row(row as usize));
+                }
+                let of_row: Vec<u32> = match set.lists {
+                    Some((_, of_row)) => rows.iter().map(|&row| of_row[row as usize]).collect(),
+                    None => Vec::new(),
+                };
+                let lists = centroids.as_ref().map(|c| Lists { of_row: &of_row, centroids: c });
+                let mut records = vec![0; rows.len() * stride];
+                encoder.encode_rows(layout, &values, lists.as_ref(), scratch, &mut records);
+                let scales = layout
+                    .segments
+                    .iter()
+                    .zip(&encoder.model.constants)
+                    .map(|(segment, constants)| {
+                        let mut scales = [0.0; BLOCK];
+                        for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
+                            *scale = segment.read_scale(layout, record) * constants.unit;
+                        }
+                        scales
+                    })
+                    .collect();
+                let last = scratch.last_block();
+                Block { o: last.o.to_vec(), u: last.u.to_vec(), scales }
+            })
+            .collect();
+        Encoded { rows: wanted, blocks, centroids }
+    }
+
+    /// The block and the lane of every vector.
+    fn lanes(&self) -> impl Iterator<Item = (&Block, usize)> {
+        (0..self.rows.len()).map(|i| (&self.blocks[i / BLOCK], i % BLOCK))
+    }
+
+    /// The block and the lane of a row of the sample.
+    fn find(&self, row: u32) -> Option<(&Block, usize)> {
+        let i = self.rows.binary_search(&row).ok()?;
+        Some((&self.blocks[i / BLOCK], i % BLOCK))
+    }
+}
+
+/// Learns what codes stand for and how far they are off.
 fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, corrected: bool) {
-    let dim = set.sample.dim();
-    let dims = encoder.model.dims;
-    // The vectors that are encoded: all x of pairs once, and if there are no pairs, all rows.
-    let mut wanted: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
-    if wanted.is_empty() {
-        wanted = (0..set.sample.rows().min(1024) as u32).collect();
-    }
-    wanted.sort_unstable();
-    wanted.dedup();
-    let centroids =
-        set.lists.map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
     let layout = encoder.model.layout();
-    let segments = layout.segments.clone();
-    let stride = layout.record_bytes();
-
-    /// Residual, code and scales of a block of the wanted rows.
-    struct Block {
-        o: Vec<[f32; BLOCK]>,
-        u: Vec<[f32; BLOCK]>,
-        scales: Vec<[f32; BLOCK]>,
+    let encoded = Encoded::of(encoder, set, pairs, &layout);
+    for (s, segment) in layout.segments.iter().enumerate() {
+        learn_segment(s, segment, &encoded, &mut encoder.model.constants[s]);
     }
-    let blocks: Vec<Block> = wanted
-        .par_chunks(BLOCK)
-        .map_init(EncodeScratch::default, |scratch, rows| {
-            let mut values = Vec::with_capacity(rows.len() * dim);
-            for &row in rows {
-                values.extend_from_slice(set.sample.row(row as usize));
+    learn_pairs(encoder, set, pairs, &encoded, &layout, corrected);
+}
+
+/// The levels of a segment's first stage, the norm, and the errors.
+fn learn_segment(
+    s: usize,
+    segment: &SegmentLayout,
+    encoded: &Encoded,
+    constants: &mut SegmentConstants,
+) {
+    let range = segment.start..segment.start + segment.dims;
+    let count = segment.dims as f64;
+    if segment.bits == 0 {
+        // The stored norm is the scale.
+        constants.norm = (1.0 / count).sqrt() as f32;
+        constants.full_error = constants.norm;
+        constants.scan_error = constants.norm;
+        return;
+    }
+    // The first stage's levels: the mean of o where the code's top bits are equal, up to
+    // sign; then stretched so that <first stage, o> = |o|^2 on average.
+    let boundary = segment.boundary();
+    let (mut weight, mut sum) = ([0.0f64; 2], [0.0f64; 2]);
+    let mut energy = 0.0f64;
+    for (block, j) in encoded.lanes() {
+        let scale = f64::from(block.scales[s][j]);
+        if scale > 0.0 {
+            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
+                let outer = usize::from(u[j].abs() >= boundary);
+                let o = f64::from(o[j]) / scale;
+                weight[outer] += 1.0;
+                sum[outer] += o * f64::from(u[j].signum());
+                energy += o * o;
             }
-            let of_row: Vec<u32> = match set.lists {
-                Some((_, of_row)) => rows.iter().map(|&row| of_row[row as usize]).collect(),
-                None => Vec::new(),
-            };
-            let lists = centroids.as_ref().map(|c| Lists { of_row: &of_row, centroids: c });
-            let mut records = vec![0; rows.len() * stride];
-            encoder.encode_rows(&layout, &values, lists.as_ref(), scratch, &mut records);
-            let scales = segments
-                .iter()
-                .zip(&encoder.model.constants)
-                .map(|(segment, constants)| {
-                    let mut scales = [0.0; BLOCK];
-                    for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
-                        *scale = segment.read_scale(&layout, record) * constants.unit;
-                    }
-                    scales
-                })
-                .collect();
-            let last = scratch.last_block();
-            Block { o: last.o.to_vec(), u: last.u.to_vec(), scales }
-        })
-        .collect();
-    let lanes = |f: &mut dyn FnMut(&Block, usize)| {
-        for (i, _) in wanted.iter().enumerate() {
-            f(&blocks[i / BLOCK], i % BLOCK);
         }
+    }
+    let mean = [sum[0] / weight[0].max(1.0), sum[1] / weight[1].max(1.0)];
+    let projected = mean[0] * sum[0] + mean[1] * sum[1];
+    let stretch = if projected > 0.0 { energy / projected } else { 1.0 };
+    let levels = [(mean[0] * stretch) as f32, (mean[1] * stretch) as f32];
+
+    let mut sums = Sums::default();
+    for (block, j) in encoded.lanes() {
+        let scale = f64::from(block.scales[s][j]);
+        if scale > 0.0 {
+            let (mut full, mut scan, mut norm) = (0.0, 0.0, 0.0);
+            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
+                let (o, u) = (f64::from(o[j]) / scale, u[j]);
+                let level = levels[usize::from(u.abs() >= boundary)].copysign(u);
+                full += (f64::from(u) - o).powi(2);
+                scan += (f64::from(level) - o).powi(2);
+                norm += o * o;
+            }
+            sums.count += 1.0;
+            for (sum, value) in
+                [(&mut sums.full, full), (&mut sums.scan, scan), (&mut sums.norm, norm)]
+            {
+                let value = value / count;
+                sum[0] += value;
+                sum[1] += value * value;
+            }
+        }
+    }
+    // An upper value: errors of single vectors scatter around the mean, and the bound has to
+    // hold for nearly all of them.
+    let upper = |sum: [f64; 2]| -> f32 {
+        let n = sums.count.max(1.0);
+        let mean = sum[0] / n;
+        let deviation = (sum[1] / n - mean * mean).max(0.0).sqrt();
+        (mean + deviation).sqrt() as f32
     };
+    constants.levels = levels;
+    constants.full_error = upper(sums.full);
+    constants.scan_error = if segment.scan_bits > 0 { upper(sums.scan) } else { upper(sums.norm) };
+    constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
+}
 
-    for (s, segment) in segments.iter().enumerate() {
-        let range = segment.start..segment.start + segment.dims;
-        let count = segment.dims as f64;
-        if segment.bits == 0 {
-            // The stored norm is the scale.
-            encoder.model.constants[s].norm = (1.0 / count).sqrt() as f32;
-            encoder.model.constants[s].full_error = encoder.model.constants[s].norm;
-            encoder.model.constants[s].scan_error = encoder.model.constants[s].norm;
-            continue;
-        }
-        // The first stage's levels: the mean of o where the code's top bits are equal, up to
-        // sign; then stretched so that <first stage, o> = |o|^2 on average.
-        let boundary = if segment.scan_bits == 2 {
-            (1u32 << (segment.bits - 2)) as f32
-        } else {
-            f32::INFINITY
-        };
-        let (mut weight, mut sum) = ([0.0f64; 2], [0.0f64; 2]);
-        let mut energy = 0.0f64;
-        lanes(&mut |block, j| {
-            let scale = f64::from(block.scales[s][j]);
-            if scale > 0.0 {
-                for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
-                    let outer = usize::from(u[j].abs() >= boundary);
-                    let o = f64::from(o[j]) / scale;
-                    weight[outer] += 1.0;
-                    sum[outer] += o * f64::from(u[j].signum());
-                    energy += o * o;
-                }
-            }
-        });
-        let mean = [sum[0] / weight[0].max(1.0), sum[1] / weight[1].max(1.0)];
-        let projected = mean[0] * sum[0] + mean[1] * sum[1];
-        let stretch = if projected > 0.0 { energy / projected } else { 1.0 };
-        let levels = [(mean[0] * stretch) as f32, (mean[1] * stretch) as f32];
-
-        let mut sums = Sums::default();
-        lanes(&mut |block, j| {
-            let scale = f64::from(block.scales[s][j]);
-            if scale > 0.0 {
-                let (mut full, mut scan, mut norm) = (0.0, 0.0, 0.0);
-                for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
-                    let (o, u) = (f64::from(o[j]) / scale, u[j]);
-                    let level = levels[usize::from(u.abs() >= boundary)].copysign(u);
-                    full += (f64::from(u) - o).powi(2);
-                    scan += (f64::from(level) - o).powi(2);
-                    norm += o * o;
-                }
-                sums.count += 1.0;
-                for (sum, value) in
-                    [(&mut sums.full, full), (&mut sums.scan, scan), (&mut sums.norm, norm)]
-                {
-                    let value = value / count;
-                    sum[0] += value;
-                    sum[1] += value * value;
-                }
-            }
-        });
-        // An upper value: errors of single vectors scatter around the mean, and the bound has to
-        // hold for nearly all of them.
-        let upper = |sum: [f64; 2]| -> f32 {
-            let n = sums.count.max(1.0);
-            let mean = sum[0] / n;
-            let deviation = (sum[1] / n - mean * mean).max(0.0).sqrt();
-            (mean + deviation).sqrt() as f32
-        };
-        let constants = &mut encoder.model.constants[s];
-        constants.levels = levels;
-        constants.full_error = upper(sums.full);
-        constants.scan_error =
-            if segment.scan_bits > 0 { upper(sums.scan) } else { upper(sums.norm) };
-        constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
-    }
-
-    // Near pairs: their cosine in each segment, and the correction for dropped dimensions.
-    let place = |row: u32| wanted.binary_search(&row).ok();
-    let mut near_sums = vec![[0.0f64; 3]; segments.len()];
+/// From the pairs: the cosine of near ones in each segment, the correction for dropped dimensions,
+/// and the step of the shifts.
+fn learn_pairs(
+    encoder: &mut Encoder,
+    set: &TrainingSet<'_>,
+    pairs: &Pairs,
+    encoded: &Encoded,
+    layout: &Layout,
+    corrected: bool,
+) {
+    let (dim, dims) = (set.sample.dim(), encoder.model.dims);
+    let mut near_sums = vec![[0.0f64; 3]; layout.segments.len()];
     let mut fit = [0.0f64; 2];
     let (mut shifts, mut shift_count) = ([0.0f64; 2], 0.0f64);
     let mut query = vec![0.0f32; dim];
@@ -665,9 +695,8 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, 
             query.copy_from_slice(set.sample.row(pairs[0].0 as usize));
             let rotated = encoder.rotation.apply(set.mean, &query);
             for &(_, x) in pairs {
-                let Some(i) = place(x) else { continue };
-                let (block, j) = (&blocks[i / BLOCK], i % BLOCK);
-                let centroid = match (&centroids, set.lists) {
+                let Some((block, j)) = encoded.find(x) else { continue };
+                let centroid = match (&encoded.centroids, set.lists) {
                     (Some(c), Some((_, of_row))) => {
                         Some(&c.rotated[of_row[x as usize] as usize * dims..][..dims])
                     }
@@ -678,15 +707,11 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, 
                 let (mut kept, mut kept_q, mut kept_x) = (0.0, 0.0, 0.0);
                 let (mut tail, mut tail_q, mut tail_x) = (0.0, 0.0, 0.0);
                 let mut shift = 0.0;
-                for (s, segment) in segments.iter().enumerate() {
+                for (s, segment) in layout.segments.iter().enumerate() {
                     let (mut dot, mut qq, mut oo, mut estimate) = (0.0, 0.0, 0.0, 0.0);
                     let scale = f64::from(block.scales[s][j]);
                     let levels = encoder.model.constants[s].levels;
-                    let boundary = if segment.scan_bits == 2 {
-                        (1u32 << (segment.bits - 2)) as f32
-                    } else {
-                        f32::INFINITY
-                    };
+                    let boundary = segment.boundary();
                     for d in segment.start..segment.start + segment.dims {
                         let (o, u) = (f64::from(block.o[d][j]), block.u[d][j]);
                         dot += q(d) * o;
@@ -746,14 +771,9 @@ fn learn_constants(encoder: &mut Encoder, set: &TrainingSet<'_>, pairs: &Pairs, 
     encoder.model.shift_step = ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
 }
 
-impl super::layout::SegmentLayout {
+impl SegmentLayout {
     /// The scale that a record stores for this segment, in the segment's unit.
     pub(crate) fn read_scale(&self, layout: &Layout, record: &[u8]) -> f32 {
-        let place = layout.group_bytes() + self.scale;
-        let code = match self.scale_bytes {
-            1 => u32::from(record[place]),
-            _ => u32::from(u16::from_le_bytes([record[place], record[place + 1]])),
-        };
-        ScaleFormat::of_bits(self.bits).decode(code)
+        self.decode_scale(&record[layout.group_bytes() + self.scale..])
     }
 }
