@@ -16,7 +16,7 @@ QUERIES = 5
 KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
-    13: "centroid-factors",
+    13: "list-factors",
 }
 
 
@@ -82,27 +82,32 @@ class Index:
         # Meta and segments.
         expect("length of meta", len(part["meta"]), 112)
         (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, _, _,
-         self.scale, self.low, self.step, self.correction, self.shift_step,
-         _) = struct.unpack_from("<QQIIIIIIQffffff", part["meta"])
+         self.scale, self.low, self.step, self.correction, self.shift_step, _, self.near_mean,
+         self.near_deviation) = struct.unpack_from("<QQIIIIIIQffffffff", part["meta"])
         expect("dims", self.dims, up(self.dim, 8))
-        start = group = rest_start = 0
+        start = group = rest = 0
         factor = self.additive_bytes + self.lists
         self.segments = []
-        for at in range(0, len(part["segments"]), 48):
+        for at in range(0, len(part["segments"]), 40):
             s = {}
-            (s["dims"], s["bits"], s["scan_bits"], _, s["unit"], s["inner"], s["outer"],
-             s["full_error"], s["scan_error"], s["norm"], s["near_mean"],
-             s["near_deviation"]) = struct.unpack_from("<IIIIffffffff", part["segments"], at)
+            (s["dims"], s["bits"], s["scan_bits"], s["unit"], s["inner"], s["outer"],
+             s["full_error"], s["scan_error"], s["norm"],
+             s["typical"]) = struct.unpack_from("<IIIfffffff", part["segments"], at)
             s["rest_bits"] = s["bits"] - s["scan_bits"]
-            s["start"], s["group"], s["factor"], s["rest_start"] = start, group, factor, rest_start
+            s["start"], s["group"], s["factor"], s["rest_scale"] = start, group, factor, rest
             s["scale_bytes"] = 1 if s["bits"] <= 4 else 2
             start += s["dims"]
             group += s["dims"] * s["scan_bits"] // 4
-            factor += s["scale_bytes"]
-            rest_start += s["dims"] * s["rest_bits"] // 8
+            if s["scan_bits"]:
+                factor += s["scale_bytes"]
+            else:
+                rest += s["scale_bytes"]
             self.segments.append(s)
+        for s in self.segments:
+            s["rest_start"] = rest
+            rest += s["dims"] * s["rest_bits"] // 8
         expect("dimensions of the segments", start, self.dims)
-        self.groups, self.rest_bytes = group, rest_start
+        self.groups, self.rest_bytes = group, rest
         self.block_bytes = 16 * group + 32 * factor
 
         # The other sections, each with its length.
@@ -111,8 +116,8 @@ class Index:
             "mean": 4 * dim,
             "rotation-scales": 4 * dims,
             "rotation": 2 * up(dims, 16) * up(dim, 2),
-            "centroid-factors": 8 * rows,
-            "centroids-packed": 2 * up(rows, 16) * dims,
+            "list-factors": 16 * rows,
+            "centroids-packed": up(rows, 16) * dims,
             "centroids": 4 * rows * dims,
             "list-table": 16 * (self.nlist + 1),
             "scan": blocks * self.block_bytes,
@@ -132,17 +137,20 @@ class Index:
             for i in range(dims)
         ]
         self.centroids = array("f", part["centroids"])
-        factors = array("f", part["centroid-factors"])
-        packed = array("h", part["centroids-packed"])
+        packed = array("b", part["centroids-packed"])
         for list_ in range(rows):
             row = self.centroid(list_)
-            near = [factors[2 * list_]
-                    * packed[list_ // 16 * 16 * dims + i // 2 * 32 + list_ % 16 * 2 + i % 2]
+            norm_sq, key, inverse, total = struct.unpack_from("<fffi", part["list-factors"],
+                                                              16 * list_)
+            near = [packed[list_ // 16 * 16 * dims + i // 4 * 64 + list_ % 16 * 4 + i % 4]
                     for i in range(dims)]
-            norm_sq = dot(row, row)
-            close(f"packed centroid {list_}", dot(near, row), norm_sq, 1e-3 * norm_sq + 1e-9)
-            close(f"norm of centroid {list_}", factors[2 * list_ + 1], norm_sq,
-                  1e-3 * norm_sq + 1e-9)
+            expected = dot(row, row)
+            close(f"packed centroid {list_}", inverse * dot(near, row), expected,
+                  1e-2 * expected + 1e-9)
+            close(f"norm of centroid {list_}", norm_sq, expected, 1e-3 * expected + 1e-9)
+            expect(f"sum of packed centroid {list_}", total, sum(near))
+            if not (key == 0 if self.metric == 1 else key >= norm_sq):
+                sys.exit(f"key of list {list_}: {key}, squared norm {norm_sq}")
         self.table = [struct.unpack_from("<QQ", part["list-table"], 16 * n)
                       for n in range(self.nlist + 1)]
         expect("first entry of list-table", self.table[0], (0, 0))
@@ -197,7 +205,11 @@ class Index:
                         byte, bit = i // 8, i % 8
                     code[i] |= (row[at + byte] >> bit & (1 << w) - 1) << left
                 at += n * w // 8
-            k = int.from_bytes(factor(s["factor"], s["scale_bytes"]), "little")
+            if s["scan_bits"]:
+                raw = factor(s["factor"], s["scale_bytes"])
+            else:
+                raw = row[s["rest_scale"]:s["rest_scale"] + s["scale_bytes"]]
+            k = int.from_bytes(raw, "little")
             if k == 0:
                 scale = 0.0
             elif s["scale_bytes"] == 1:
@@ -251,7 +263,7 @@ class Index:
         centred = [x - m for x, m in zip(query, self.mean)]
         return query, [dot(row, centred) for row in self.rotation]
 
-    def estimate(self, rotated, position, confidence=3.0):
+    def estimate(self, rotated, position, confidence=2.0):
         """Distance, and a lower bound of the key less the key."""
         query, q = rotated
         list_, codes, tops, scales, additive, shift = self.vector(position)
@@ -260,7 +272,7 @@ class Index:
         alpha = 1 if inner_product else 2
         k = (-dot(query, self.mean) if inner_product else dot(q, q)) - alpha * dot(q, c)
         energy, product = [], 0.0
-        lower, variance = k + additive + shift, 0.0
+        lower = k + additive + shift
         for s, code, top, scale in zip(self.segments, codes, tops, scales):
             part = range(s["start"], s["start"] + s["dims"])
             energy.append(sum((q[i] - c[i]) ** 2 for i in part))
@@ -272,11 +284,20 @@ class Index:
                 if s["scan_bits"] == 2:
                     level = [-s["outer"], -s["inner"], s["inner"], s["outer"]]
                 lower -= alpha * scale * sum(q[i] * level[top[i - s["start"]]] for i in part)
-                variance += (alpha * s["scan_error"] * scale) ** 2 * energy[-1]
-            else:
-                near = min(max(s["near_mean"] + confidence * s["near_deviation"], 0.0), 1.0)
-                lower -= alpha * near * s["norm"] * scale * sqrt(s["dims"] * energy[-1])
-        lower -= confidence * sqrt(variance)
+        # What is not read, and the errors of what is.
+        usual = [s["norm"] ** 2 * s["dims"] * s["typical"] ** 2 for s in self.segments]
+        unread = sum(u for s, u in zip(self.segments, usual) if not s["scan_bits"])
+        unseen = sqrt(sum(energy) * unread / sum(usual))
+        size, sizes, deviation, deviations = 0.0, 0.0, 0.0, 0.0
+        for s, u, scale in zip(self.segments, usual, scales):
+            if s["scan_bits"]:
+                e, t = s["norm"] ** 2 * s["dims"], s["typical"]
+                v = (s["scan_error"] ** 2 * sum(energy) * u / sum(usual)
+                     + (self.near_deviation * unseen) ** 2 * e)
+                size, sizes = size + e * t * scale, sizes + e * t * t
+                deviation, deviations = deviation + v * t * scale, deviations + v * t * t
+        lower -= alpha * self.near_mean * unseen * size / sqrt(sizes)
+        lower -= alpha * confidence * deviation / sqrt(deviations)
         key = k + additive - alpha * product
         with_bits = [n for n, s in enumerate(self.segments) if s["bits"]]
         tail = scales[-1] if self.segments[-1]["bits"] == 0 else 0.0

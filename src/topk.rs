@@ -90,6 +90,11 @@ impl<E: Ranked> TopK<E> {
         self.heap.reserve(k.min(4096));
     }
 
+    /// How many entries are held at most.
+    pub fn capacity(&self) -> usize {
+        self.k
+    }
+
     /// The key that a new entry must not exceed to enter: infinity while there is room.
     #[inline]
     pub fn threshold(&self) -> f32 {

@@ -36,7 +36,7 @@ pub mod kind {
     /// What the transform's rows are multiplied by.
     pub const ROTATION_SCALES: u32 = 12;
     /// What packed centroids are multiplied by.
-    pub const CENTROID_FACTORS: u32 = 13;
+    pub const LIST_FACTORS: u32 = 13;
 }
 
 /// Where a section lies.

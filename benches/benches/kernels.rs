@@ -10,9 +10,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use half::f16;
 use nonius_simd::{
-    BLOCK, FieldQuery, Level, Panels, Panels8, Vectorize, available, dot_f16, dot_f32, dot_fields,
-    field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, level, matmul_f32, scan_blocks,
-    with_level,
+    BLOCK, FieldQuery, Fields, Level, Panels, Panels8, Vectorize, available, dot_f16, dot_f32,
+    dot_fields, field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, level, matmul_f32,
+    scan_blocks, with_level,
 };
 
 /// Bytes without a pattern that a predictor could learn.
@@ -108,7 +108,7 @@ fn scans(criterion: &mut Criterion) {
     let mut sums = vec![0u16; blocks * BLOCK];
     let vectors = Throughput::Elements((blocks * BLOCK) as u64);
     at_each_level(criterion, "scan_blocks", "88 groups, in cache", vectors, || {
-        scan_blocks(black_box(&codes), STRIDE, GROUPS, &lut, black_box(&mut sums));
+        scan_blocks(black_box(&codes), STRIDE, &[GROUPS], &lut, black_box(&mut sums));
     });
 
     let blocks = 40_000;
@@ -118,7 +118,7 @@ fn scans(criterion: &mut Criterion) {
     let work = Throughput::Bytes(codes.len() as u64);
     at_each_level(criterion, "scan_blocks", "88 groups, 56 MB", work.clone(), || {
         for piece in codes.chunks_exact(PIECE * STRIDE) {
-            scan_blocks(piece, STRIDE, GROUPS, &lut, black_box(&mut sums));
+            scan_blocks(piece, STRIDE, &[GROUPS], &lut, black_box(&mut sums));
         }
     });
     at_each_level(criterion, "read", "56 MB", work, || {
@@ -129,14 +129,17 @@ fn scans(criterion: &mut Criterion) {
 /// The refinement of survivors, segment by segment.
 fn fields(criterion: &mut Criterion) {
     let mut query = FieldQuery::default();
-    query.set((0..2048).map(|i| i * 2741 % 16_001 - 8000));
+    query.set(&(0..2048).map(|i| i * 2741 % 16_001 - 8000).collect::<Vec<i32>>());
     for (width, count) in [(4, 16), (4, 48), (4, 128), (2, 128), (1, 128), (4, 384), (1, 384)] {
         let stride = field_bytes(width, count);
         let codes = bytes(64 * stride);
         let shape = format!("{count} of {width} bits");
         at_each_level(criterion, "dot_fields", &shape, Throughput::Elements(64), || {
+            let parts = [Fields::new(width, count, 0, black_box(16))];
             for code in codes.chunks_exact(stride) {
-                black_box(dot_fields(width, count, code, &query, black_box(16)));
+                let mut sums = [0];
+                dot_fields(&parts, code, &query, &mut sums);
+                black_box(sums);
             }
         });
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, Fields};
 use crate::tile::{Shape, matrix_kernel};
 
 /// The 16 sums of a panel.
@@ -263,6 +263,29 @@ distance!(l2_sq_f32, f32, 0.0, load_f32, squared_difference);
 distance!(dot_f16, f16, f16::ZERO, load_f16, product);
 distance!(l2_sq_f16, f16, f16::ZERO, load_f16, squared_difference);
 
+/// See [`crate::at_most`].
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
+    let threshold = _mm256_set1_ps(threshold);
+    for (values, mask) in values.iter().zip(masks) {
+        *mask = 0;
+        for (quarter, values) in values.as_chunks::<8>().0.iter().enumerate() {
+            let set = _mm256_cmp_ps::<_CMP_LE_OQ>(load_f32(values), threshold);
+            *mask |= (_mm256_movemask_ps(set) as u32) << (8 * quarter);
+        }
+    }
+}
+
+/// See [`crate::l2_sqs_f32`].
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
+    let mut start = 0;
+    for (&length, out) in lengths.iter().zip(out) {
+        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
+        start += length;
+    }
+}
+
 /// 16 bytes, then zeros.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -277,31 +300,43 @@ fn load_half(values: &[u8; 16]) -> __m256i {
 pub(crate) fn scan_blocks(
     codes: &[u8],
     stride: usize,
-    groups: usize,
+    pieces: &[usize],
     lut: &[u8],
     sums: &mut [u16],
 ) {
-    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<32>();
-    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<32>();
-        let mut pairs = [_mm256_setzero_si256(); 2];
-        let mut odds = [_mm256_setzero_si256(); 2];
-        for (codes, table) in codes.iter().zip(lut) {
-            look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
+    for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
+        let mut codes = &codes[block * stride..];
+        let mut lut = lut;
+        for (&groups, sums) in pieces.iter().zip(sums.as_chunks_mut::<BLOCK>().0) {
+            scan_piece(&codes[..groups * 16], &lut[..groups * 16], sums);
+            codes = &codes[groups * 16..];
+            lut = &lut[groups * 16..];
         }
-        if let (Ok(codes), Ok(table)) = (codes_rest.try_into(), lut_rest.try_into()) {
-            look_up(load_half(codes), load_half(table), &mut pairs, &mut odds);
-        }
-        for (half, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let even = _mm256_sub_epi16(pairs[half], _mm256_slli_epi16::<8>(odds[half]));
-            let first = _mm256_unpacklo_epi16(even, odds[half]);
-            let second = _mm256_unpackhi_epi16(even, odds[half]);
-            let all = _mm256_add_epi16(
-                _mm256_permute2x128_si256::<0x20>(first, second),
-                _mm256_permute2x128_si256::<0x31>(first, second),
-            );
-            store_u16(sums, all);
-        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+fn scan_piece(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
+    let (lut, lut_rest) = lut.as_chunks::<32>();
+    let (codes, codes_rest) = codes.as_chunks::<32>();
+    let mut pairs = [_mm256_setzero_si256(); 2];
+    let mut odds = [_mm256_setzero_si256(); 2];
+    for (codes, table) in codes.iter().zip(lut) {
+        look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
+    }
+    if let (Ok(codes), Ok(table)) = (codes_rest.try_into(), lut_rest.try_into()) {
+        look_up(load_half(codes), load_half(table), &mut pairs, &mut odds);
+    }
+    for (half, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let even = _mm256_sub_epi16(pairs[half], _mm256_slli_epi16::<8>(odds[half]));
+        let first = _mm256_unpacklo_epi16(even, odds[half]);
+        let second = _mm256_unpackhi_epi16(even, odds[half]);
+        let all = _mm256_add_epi16(
+            _mm256_permute2x128_si256::<0x20>(first, second),
+            _mm256_permute2x128_si256::<0x31>(first, second),
+        );
+        store_u16(sums, all);
     }
 }
 
@@ -348,7 +383,16 @@ fn as_bytes(digits: &[i8]) -> &[u8] {
 
 /// See [`crate::dot_fields`].
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+pub(crate) fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
+    for (part, sum) in parts.iter().zip(sums) {
+        let (fields, high, low) = part.of(row, high, low);
+        *sum = dot_part(part.width(), fields, high, low);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
     match width {
         4 => dot_split::<2>(fields, high, low),
         2 => dot_split::<4>(fields, high, low),

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use crate::dispatch::has_vbmi;
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, Fields};
 use crate::tile::{Shape, matrix_kernel};
 use crate::transpose::Word;
 
@@ -227,60 +227,109 @@ distance!(l2_sq_f32, f32, load_f32, load_some_f32, squared_difference);
 distance!(dot_f16, f16, load_f16, load_some_f16, product);
 distance!(l2_sq_f16, f16, load_f16, load_some_f16, squared_difference);
 
+/// See [`crate::at_most`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
+    let threshold = _mm512_set1_ps(threshold);
+    for (values, mask) in values.iter().zip(masks) {
+        *mask = 0;
+        for (half, values) in values.as_chunks::<16>().0.iter().enumerate() {
+            let bits = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(load_f32(values), threshold);
+            *mask |= u32::from(bits) << (16 * half);
+        }
+    }
+}
+
+/// See [`crate::l2_sqs_f32`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
+    let mut start = 0;
+    for (&length, out) in lengths.iter().zip(out) {
+        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
+        start += length;
+    }
+}
+
 /// See [`crate::scan_blocks`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 pub(crate) fn scan_blocks(
     codes: &[u8],
     stride: usize,
-    groups: usize,
+    pieces: &[usize],
     lut: &[u8],
     sums: &mut [u16],
 ) {
     if has_vbmi() {
         // SAFETY: the processor has VBMI, which was just checked, and the features of this
         // function.
-        unsafe { scan_blocks_vbmi(codes, stride, groups, lut, sums) }
+        unsafe { scan_blocks_vbmi(codes, stride, pieces, lut, sums) }
     } else {
-        scan_blocks_shuffle(codes, stride, groups, lut, sums);
+        scan_blocks_shuffle(codes, stride, pieces, lut, sums);
     }
 }
 
+/// Writes `scan_blocks` with a kernel for the groups of one piece in one block.
+macro_rules! scan {
+    ($name:ident, $piece:ident, $features:literal) => {
+        #[target_feature(enable = $features)]
+        pub(crate) fn $name(
+            codes: &[u8],
+            stride: usize,
+            pieces: &[usize],
+            lut: &[u8],
+            sums: &mut [u16],
+        ) {
+            for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
+                let mut codes = &codes[block * stride..];
+                let mut lut = lut;
+                for (&groups, sums) in pieces.iter().zip(sums.as_chunks_mut::<BLOCK>().0) {
+                    $piece(&codes[..groups * 16], &lut[..groups * 16], sums);
+                    codes = &codes[groups * 16..];
+                    lut = &lut[groups * 16..];
+                }
+            }
+        }
+    };
+}
+scan!(
+    scan_blocks_shuffle,
+    scan_piece_shuffle,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2"
+);
+scan!(
+    scan_blocks_vbmi,
+    scan_piece_vbmi,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2"
+);
+
 /// Four groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-pub(crate) fn scan_blocks_shuffle(
-    codes: &[u8],
-    stride: usize,
-    groups: usize,
-    lut: &[u8],
-    sums: &mut [u16],
-) {
-    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<64>();
-    let lut_rest = load_partial(lut_rest);
-    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<64>();
-        let mut pairs = [_mm512_setzero_si512(); 2];
-        let mut odds = [_mm512_setzero_si512(); 2];
-        for (codes, table) in codes.iter().zip(lut) {
-            look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
-        }
-        if !codes_rest.is_empty() {
-            look_up(load_partial(codes_rest), lut_rest, &mut pairs, &mut odds);
-        }
-        // 16-bit sums of vectors 0..8, 8..16, 16..24 and 24..32 in each lane.
-        let mut parts = [_mm512_setzero_si512(); 4];
-        for half in 0..2 {
-            let even = _mm512_sub_epi16(pairs[half], _mm512_slli_epi16::<8>(odds[half]));
-            parts[2 * half] = _mm512_unpacklo_epi16(even, odds[half]);
-            parts[2 * half + 1] = _mm512_unpackhi_epi16(even, odds[half]);
-        }
-        let first = add_lane_pairs(parts[0], parts[1]);
-        let second = add_lane_pairs(parts[2], parts[3]);
-        let all = _mm512_add_epi16(
-            _mm512_shuffle_i64x2::<0x88>(first, second),
-            _mm512_shuffle_i64x2::<0xdd>(first, second),
-        );
-        store_u16(sums, all);
+fn scan_piece_shuffle(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
+    let (lut, lut_rest) = lut.as_chunks::<64>();
+    let (codes, codes_rest) = codes.as_chunks::<64>();
+    let mut pairs = [_mm512_setzero_si512(); 2];
+    let mut odds = [_mm512_setzero_si512(); 2];
+    for (codes, table) in codes.iter().zip(lut) {
+        look_up(load_u8(codes), load_u8(table), &mut pairs, &mut odds);
     }
+    if !codes_rest.is_empty() {
+        look_up(load_partial(codes_rest), load_partial(lut_rest), &mut pairs, &mut odds);
+    }
+    // 16-bit sums of vectors 0..8, 8..16, 16..24 and 24..32 in each lane.
+    let mut parts = [_mm512_setzero_si512(); 4];
+    for half in 0..2 {
+        let even = _mm512_sub_epi16(pairs[half], _mm512_slli_epi16::<8>(odds[half]));
+        parts[2 * half] = _mm512_unpacklo_epi16(even, odds[half]);
+        parts[2 * half + 1] = _mm512_unpackhi_epi16(even, odds[half]);
+    }
+    let first = add_lane_pairs(parts[0], parts[1]);
+    let second = add_lane_pairs(parts[2], parts[3]);
+    let all = _mm512_add_epi16(
+        _mm512_shuffle_i64x2::<0x88>(first, second),
+        _mm512_shuffle_i64x2::<0xdd>(first, second),
+    );
+    store_u16(sums, all);
 }
 
 /// Adds the entries that four groups select. `pairs` takes the entries of two neighbouring vectors
@@ -316,25 +365,23 @@ fn store_u16(values: &mut [u16; 32], sums: __m512i) {
 /// Four groups at a time as one table of 64 entries, which `vpermb` looks up. The codes are put
 /// into the order vector, group, so that `vpdpbusd` adds the entries of four groups and widens
 /// them in one step: 8 operations for 64 bytes of codes, where the shuffle takes 11.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
-fn scan_blocks_vbmi(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
-    let (lut, lut_rest) = lut[..groups * 16].as_chunks::<64>();
-    let lut_rest = load_partial(lut_rest);
-    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        let (codes, codes_rest) = codes[block * stride..][..groups * 16].as_chunks::<64>();
-        let mut totals = [_mm512_setzero_si512(); 2];
-        for (codes, table) in codes.iter().zip(lut) {
-            look_up_vbmi(load_u8(codes), load_u8(table), &mut totals);
-        }
-        if !codes_rest.is_empty() {
-            look_up_vbmi(load_partial(codes_rest), lut_rest, &mut totals);
-        }
-        let all = _mm512_inserti64x4::<1>(
-            _mm512_castsi256_si512(_mm512_cvtepi32_epi16(totals[0])),
-            _mm512_cvtepi32_epi16(totals[1]),
-        );
-        store_u16(sums, all);
+fn scan_piece_vbmi(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
+    let (lut, lut_rest) = lut.as_chunks::<64>();
+    let (codes, codes_rest) = codes.as_chunks::<64>();
+    let mut totals = [_mm512_setzero_si512(); 2];
+    for (codes, table) in codes.iter().zip(lut) {
+        look_up_vbmi(load_u8(codes), load_u8(table), &mut totals);
     }
+    if !codes_rest.is_empty() {
+        look_up_vbmi(load_partial(codes_rest), load_partial(lut_rest), &mut totals);
+    }
+    let all = _mm512_inserti64x4::<1>(
+        _mm512_castsi256_si512(_mm512_cvtepi32_epi16(totals[0])),
+        _mm512_cvtepi32_epi16(totals[1]),
+    );
+    store_u16(sums, all);
 }
 
 /// Byte `4 * v + g` of the codes' new order is byte `16 * g + v` of the old one.
@@ -376,7 +423,16 @@ fn load_masked(digits: &[i8], mask: u64) -> __m512i {
 
 /// See [`crate::dot_fields`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-pub(crate) fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+pub(crate) fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
+    for (part, sum) in parts.iter().zip(sums) {
+        let (fields, high, low) = part.of(row, high, low);
+        *sum = dot_part(part.width(), fields, high, low);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
     match width {
         4 => dot_split::<2>(fields, high, low),
         2 => dot_split::<4>(fields, high, low),

@@ -251,21 +251,38 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Asks the processor to bring a slice into its second cache, for when it will be read soon. Does
+/// Asks the processor to bring a slice into its first cache, for when it will be read at once. Does
 /// nothing where there is no such request.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let bytes = size_of_val(values);
-        let start = values.as_ptr().cast::<i8>();
-        for offset in (0..bytes).step_by(64) {
-            // SAFETY: SSE is part of every x86-64 processor; the address lies inside the slice,
-            // and a prefetch of any address is no access.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(offset)) }
-        }
+    for line in lines(values) {
+        // SAFETY: SSE is part of every x86-64 processor, and a prefetch of any address is no
+        // access.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
+}
+
+/// [`prefetch`] into the second cache, for what does not fit into the first or is read later.
+#[inline]
+pub fn prefetch_later<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in lines(values) {
+        // SAFETY: as in `prefetch`.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
+/// The cache lines that hold a slice.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn lines<T>(values: &[T]) -> impl Iterator<Item = *const i8> {
+    let (start, bytes) = (values.as_ptr().cast::<i8>(), size_of_val(values));
+    let before = start.addr() % 64;
+    let first = start.wrapping_sub(before);
+    (0..(before + bytes).div_ceil(64)).map(move |line| first.wrapping_add(64 * line))
 }

@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::dispatch::{Level, dispatch, level};
+use crate::layout::BLOCK;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 use crate::neon;
 use crate::scalar;
@@ -27,6 +28,16 @@ pub fn l2_sq_f32(x: &[f32], y: &[f32]) -> f32 {
     dispatch!(level(), l2_sq_f32(x, y))
 }
 
+/// The squared distances of two vectors over consecutive ranges of `lengths` dimensions each:
+/// `out[i]` is [`l2_sq_f32`] over range `i`.
+///
+/// # Panics
+/// If the ranges reach beyond a vector, or if `out` has not one value for each.
+pub fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
+    assert_eq!(lengths.len(), out.len());
+    dispatch!(level(), l2_sqs_f32(x, y, lengths, out))
+}
+
 /// The inner product of a vector with one kept in half precision.
 ///
 /// # Panics
@@ -43,6 +54,16 @@ pub fn dot_f16(x: &[f32], y: &[f16]) -> f32 {
 pub fn l2_sq_f16(x: &[f32], y: &[f16]) -> f32 {
     assert_eq!(x.len(), y.len());
     dispatch!(level(), l2_sq_f16(x, y))
+}
+
+/// Which values do not exceed a threshold: bit `i % 32` of `masks[i / 32]` for value `i`. A NaN
+/// exceeds all.
+///
+/// # Panics
+/// If there is not one mask for each row of values.
+pub fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
+    assert_eq!(values.len(), masks.len());
+    dispatch!(level(), at_most(values, threshold, masks))
 }
 
 /// Columns in a panel.

@@ -1,6 +1,6 @@
 //! The layouts that kernels read, and the checked doors to the kernels.
 
-use crate::dispatch::{Level, dispatch, level};
+use crate::dispatch::{Level, Vectorize, dispatch, level};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 use crate::neon;
 use crate::scalar;
@@ -206,16 +206,17 @@ pub(crate) fn gemm_i8_at(level: Level, a: &[u8], b: Panels8<'_>, c: &mut [i32]) 
 
 /// First-stage sums of whole blocks of 32 vectors (FastScan).
 ///
-/// Block `i` starts at byte `i * stride` of `codes` and holds `groups` groups of 16 bytes. Byte
-/// `v` of a group carries the 4-bit code of vector `v` in its low half and that of vector
-/// `v + 16` in its high half. `lut` holds `groups x 16` entries. For each vector the entries that
-/// its codes select are summed: `sums[i * 32 + v]`.
+/// Block `i` starts at byte `i * stride` of `codes` and holds groups of 16 bytes. Byte `v` of a
+/// group carries the 4-bit code of vector `v` in its low half and that of vector `v + 16` in its
+/// high half. `pieces` tells how many consecutive groups are summed together, and `lut` holds 16
+/// entries for each group of all pieces. For each vector and piece the entries that its codes
+/// select are summed: `sums[(i * pieces.len() + piece) * 32 + v]`.
 ///
 /// # Panics
-/// If `groups` exceeds 257 (where a `u16` sum could overflow), if `stride` is less than
-/// `groups * 16`, or if a slice is too short.
-pub fn scan_blocks(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
-    scan_blocks_at(level(), codes, stride, groups, lut, sums);
+/// If a piece exceeds 257 groups (where a `u16` sum could overflow), if `stride` is less than the
+/// bytes of all groups, or if a slice is too short or no whole number of blocks.
+pub fn scan_blocks(codes: &[u8], stride: usize, pieces: &[usize], lut: &[u8], sums: &mut [u16]) {
+    scan_blocks_at(level(), codes, stride, pieces, lut, sums);
 }
 
 /// [`scan_blocks`] at a given level.
@@ -223,24 +224,29 @@ pub(crate) fn scan_blocks_at(
     level: Level,
     codes: &[u8],
     stride: usize,
-    groups: usize,
+    pieces: &[usize],
     lut: &[u8],
     sums: &mut [u16],
 ) {
-    let blocks = sums.len() / BLOCK;
-    assert_eq!(sums.len(), blocks * BLOCK, "sums come in blocks of {BLOCK}");
-    assert!(groups <= 257, "{groups} groups could overflow 16-bit sums");
-    assert!(stride >= groups * 16, "blocks of {groups} groups overlap at a stride of {stride}");
-    assert!(lut.len() >= groups * 16, "the table has {} bytes for {groups} groups", lut.len());
-    if blocks == 0 {
+    if pieces.is_empty() || sums.is_empty() {
+        assert!(sums.is_empty(), "sums of no pieces");
         return;
     }
+    let blocks = sums.len() / (pieces.len() * BLOCK);
+    assert_eq!(sums.len(), blocks * pieces.len() * BLOCK, "sums come in blocks of {BLOCK}");
+    let mut bytes = 0;
+    for &groups in pieces {
+        assert!(groups <= 257, "{groups} groups could overflow 16-bit sums");
+        bytes += groups * 16;
+    }
+    assert!(stride >= bytes, "blocks of {bytes} bytes overlap at a stride of {stride}");
+    assert!(lut.len() >= bytes, "the table has {} bytes of {bytes}", lut.len());
     assert!(
-        codes.len() >= (blocks - 1) * stride + groups * 16,
+        codes.len() >= (blocks - 1) * stride + bytes,
         "{} bytes of codes for {blocks} blocks",
         codes.len()
     );
-    dispatch!(level, scan_blocks(codes, stride, groups, lut, sums));
+    dispatch!(level, scan_blocks(codes, stride, pieces, lut, sums));
 }
 
 /// The bytes that `count` fields of `width` bits take; `count` is a multiple of 8.
@@ -264,15 +270,11 @@ impl FieldQuery {
     ///
     /// # Panics
     /// If a value's magnitude exceeds [`MAX`](FieldQuery::MAX).
-    pub fn set(&mut self, values: impl Iterator<Item = i32>) {
-        self.high.clear();
-        self.low.clear();
-        for value in values {
-            assert!(value.abs() <= FieldQuery::MAX, "{value} does not fit into 14 bits");
-            let high = (value + 64) >> 7;
-            self.high.push(high as i8);
-            self.low.push((value - (high << 7)) as i8);
-        }
+    pub fn set(&mut self, values: &[i32]) {
+        self.high.resize(values.len(), 0);
+        self.low.resize(values.len(), 0);
+        let largest = level().vectorize(Split { values, high: &mut self.high, low: &mut self.low });
+        assert!(largest <= FieldQuery::MAX as u32, "{largest} does not fit into 14 bits");
     }
 
     /// The number of values.
@@ -296,42 +298,94 @@ impl FieldQuery {
     }
 }
 
-/// The inner product of unsigned fields of `width` bits with a part of a query: exactly
-/// `sum over i of field_i * query_(start + i)`.
-///
-/// `count` (a multiple of 8, at most 16,384) fields are packed into `count * width / 8` bytes:
+/// Splits values into digits; returns the largest magnitude.
+struct Split<'a> {
+    values: &'a [i32],
+    high: &'a mut [i8],
+    low: &'a mut [i8],
+}
+
+impl Vectorize for Split<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run(self) -> u32 {
+        let mut largest = 0;
+        let digits = self.high.iter_mut().zip(self.low);
+        for (&value, (high, low)) in self.values.iter().zip(digits) {
+            largest = largest.max(value.unsigned_abs());
+            let upper = value.wrapping_add(64) >> 7;
+            *high = upper as i8;
+            *low = value.wrapping_sub(upper << 7) as i8;
+        }
+        largest
+    }
+}
+
+/// Fields of a row of packed codes: `count` unsigned numbers of `width` bits from byte `offset`
+/// on, for the values of a query from `start` on.
 ///
 /// | width | field `i` lies in |
 /// |---|---|
 /// | 4 | `i < count/2`: the low half of byte `i`, else the high half of byte `i - count/2` |
 /// | 2 | byte `i % (count/4)`, at bit `2 * (i / (count/4))` |
 /// | 1 | byte `i / 8`, at bit `i % 8` |
-///
-/// # Panics
-/// If `width` is not 1, 2 or 4, `count` no multiple of 8 or too large, or a slice too short.
-pub fn dot_fields(
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
     width: u32,
     count: usize,
-    fields: &[u8],
-    query: &FieldQuery,
+    offset: usize,
     start: usize,
-) -> i32 {
-    dot_fields_at(level(), width, count, fields, query, start)
+}
+
+impl Fields {
+    /// Describes fields.
+    ///
+    /// # Panics
+    /// If `width` is not 1, 2 or 4, or `count` no multiple of 8 or more than 16,384.
+    pub fn new(width: u32, count: usize, offset: usize, start: usize) -> Fields {
+        assert!(matches!(width, 1 | 2 | 4), "fields of {width} bits");
+        assert!(count.is_multiple_of(8) && count <= 16_384, "{count} fields");
+        Fields { width, count, offset, start }
+    }
+
+    /// The bits of a field.
+    pub(crate) fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// The bytes of the fields and the digits that they meet.
+    #[inline(always)]
+    pub(crate) fn of<'a>(
+        &self,
+        row: &'a [u8],
+        high: &'a [i8],
+        low: &'a [i8],
+    ) -> (&'a [u8], &'a [i8], &'a [i8]) {
+        let digits = self.start..self.start + self.count;
+        let bytes = self.offset..self.offset + field_bytes(self.width, self.count);
+        (&row[bytes], &high[digits.clone()], &low[digits])
+    }
+}
+
+/// The inner products of unsigned fields with parts of a query: `sums[p]` is exactly
+/// `sum over i of field_i * query_(start + i)` for the fields of `parts[p]`.
+///
+/// # Panics
+/// If `sums` has not one value for each part, or a slice is too short for one of them.
+pub fn dot_fields(parts: &[Fields], row: &[u8], query: &FieldQuery, sums: &mut [i32]) {
+    dot_fields_at(level(), parts, row, query, sums);
 }
 
 /// [`dot_fields`] at a given level.
 pub(crate) fn dot_fields_at(
     level: Level,
-    width: u32,
-    count: usize,
-    fields: &[u8],
+    parts: &[Fields],
+    row: &[u8],
     query: &FieldQuery,
-    start: usize,
-) -> i32 {
-    assert!(matches!(width, 1 | 2 | 4), "fields of {width} bits");
-    assert!(count.is_multiple_of(8) && count <= 16_384, "{count} fields");
-    let fields = &fields[..field_bytes(width, count)];
-    let high = &query.high[start..start + count];
-    let low = &query.low[start..start + count];
-    dispatch!(level, dot_fields(width, fields, high, low))
+    sums: &mut [i32],
+) {
+    assert_eq!(parts.len(), sums.len(), "a sum for each part");
+    let (high, low) = (&query.high[..], &query.low[..]);
+    dispatch!(level, dot_fields(parts, row, high, low, sums))
 }

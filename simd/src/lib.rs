@@ -35,9 +35,10 @@ mod tests;
 mod tile;
 mod transpose;
 
-pub use dispatch::{Level, Vectorize, available, level, prefetch, with_level};
-pub use float::{dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, matmul_f32};
+pub use dispatch::{Level, Vectorize, available, level, prefetch, prefetch_later, with_level};
+pub use float::{at_most, dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32};
 pub use layout::{
-    BLOCK, FieldQuery, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16, scan_blocks,
+    BLOCK, FieldQuery, Fields, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16,
+    scan_blocks,
 };
 pub use transpose::{Word, transpose_16};

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, Fields};
 
 /// See [`crate::gemm_i16`]; `b` is packed as [`crate::Panels`] says.
 pub fn gemm_i16(a: &[i16], depth: usize, b: &[i16], c: &mut [i32]) {
@@ -46,21 +46,34 @@ pub fn gemm_i8(a: &[u8], depth: usize, b: &[i8], c: &mut [i32]) {
 }
 
 /// See [`crate::scan_blocks`].
-pub fn scan_blocks(codes: &[u8], stride: usize, groups: usize, lut: &[u8], sums: &mut [u16]) {
-    for (block, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
-        sums.fill(0);
-        let codes = &codes[block * stride..][..groups * 16];
-        for (group, table) in codes.chunks_exact(16).zip(lut.chunks_exact(16)) {
-            for (v, &byte) in group.iter().enumerate() {
-                sums[v] += u16::from(table[usize::from(byte & 15)]);
-                sums[v + 16] += u16::from(table[usize::from(byte >> 4)]);
+pub fn scan_blocks(codes: &[u8], stride: usize, pieces: &[usize], lut: &[u8], sums: &mut [u16]) {
+    for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
+        let mut at = block * stride;
+        let mut tables = lut;
+        for (&groups, sums) in pieces.iter().zip(sums.chunks_exact_mut(BLOCK)) {
+            sums.fill(0);
+            let codes = &codes[at..at + groups * 16];
+            for (group, table) in codes.chunks_exact(16).zip(tables.chunks_exact(16)) {
+                for (v, &byte) in group.iter().enumerate() {
+                    sums[v] += u16::from(table[usize::from(byte & 15)]);
+                    sums[v + 16] += u16::from(table[usize::from(byte >> 4)]);
+                }
             }
+            at += groups * 16;
+            tables = &tables[groups * 16..];
         }
     }
 }
 
 /// See [`crate::dot_fields`].
-pub fn dot_fields(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
+pub fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
+    for (part, sum) in parts.iter().zip(sums) {
+        let (fields, high, low) = part.of(row, high, low);
+        *sum = dot_part(part.width(), fields, high, low);
+    }
+}
+
+fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
     let count = high.len();
     let mut sum = 0i32;
     for i in 0..count {
@@ -110,6 +123,23 @@ fn reduce<X: Copy, Y: Copy>(x: &[X], y: &[Y], term: impl Fn(X, Y) -> f32) -> f32
         lanes[j] += sums[1][j];
     }
     tree(lanes)
+}
+
+/// See [`crate::at_most`].
+pub fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
+    for (values, mask) in values.iter().zip(masks) {
+        let bits = values.iter().enumerate();
+        *mask = bits.fold(0, |mask, (i, &value)| mask | u32::from(value <= threshold) << i);
+    }
+}
+
+/// See [`crate::l2_sqs_f32`].
+pub fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
+    let mut start = 0;
+    for (&length, out) in lengths.iter().zip(out) {
+        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
+        start += length;
+    }
 }
 
 /// See [`crate::dot_f32`].

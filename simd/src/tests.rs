@@ -7,8 +7,8 @@ use crate::float::matmul_f32_at;
 use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
 use crate::transpose::transpose_16_at;
 use crate::{
-    BLOCK, FieldQuery, Level, Panels, Panels8, available, dot_f16, dot_f32, field_bytes, l2_sq_f16,
-    l2_sq_f32, scalar, with_level,
+    BLOCK, FieldQuery, Fields, Level, Panels, Panels8, at_most, available, dot_f16, dot_f32,
+    field_bytes, l2_sq_f16, l2_sq_f32, l2_sqs_f32, scalar, with_level,
 };
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
@@ -196,29 +196,36 @@ fn gemm_wraps_alike_at_the_extremes() {
 }
 
 /// Checks `scan_blocks` at every level against sums of single look-ups.
-fn check_scan(blocks: usize, stride: usize, groups: usize, codes: &[u8], lut: &[u8]) {
-    let mut expected = vec![0u16; blocks * BLOCK];
+fn check_scan(blocks: usize, stride: usize, pieces: &[usize], codes: &[u8], lut: &[u8]) {
+    let mut expected = vec![0u16; blocks * pieces.len() * BLOCK];
     for block in 0..blocks {
-        for v in 0..BLOCK {
-            for group in 0..groups {
-                let byte = codes[block * stride + group * 16 + v % 16];
-                let code = usize::from(if v < 16 { byte & 15 } else { byte >> 4 });
-                expected[block * BLOCK + v] += u16::from(lut[group * 16 + code]);
+        let mut group = 0;
+        for (piece, &groups) in pieces.iter().enumerate() {
+            for group in group..group + groups {
+                for v in 0..BLOCK {
+                    let byte = codes[block * stride + group * 16 + v % 16];
+                    let code = usize::from(if v < 16 { byte & 15 } else { byte >> 4 });
+                    expected[(block * pieces.len() + piece) * BLOCK + v] +=
+                        u16::from(lut[group * 16 + code]);
+                }
             }
+            group += groups;
         }
     }
     for level in levels() {
-        let mut sums = vec![77u16; blocks * BLOCK];
-        scan_blocks_at(level, codes, stride, groups, lut, &mut sums);
-        assert_eq!(sums, expected, "{level}: {blocks} blocks of {groups} groups, stride {stride}");
+        let mut sums = vec![77u16; expected.len()];
+        scan_blocks_at(level, codes, stride, pieces, lut, &mut sums);
+        assert_eq!(sums, expected, "{level}: {blocks} blocks of {pieces:?}, stride {stride}");
     }
     // The one kernel that AVX-512 runs only on processors without VBMI.
     #[cfg(target_arch = "x86_64")]
     if levels().contains(&Level::Avx512) {
-        let mut sums = vec![77u16; blocks * BLOCK];
-        // SAFETY: the processor has the level.
-        unsafe { crate::avx512::scan_blocks_shuffle(codes, stride, groups, lut, &mut sums) };
-        assert_eq!(sums, expected, "{blocks} blocks of {groups} groups, stride {stride}");
+        let mut sums = vec![77u16; expected.len()];
+        if !sums.is_empty() {
+            // SAFETY: the processor has the level.
+            unsafe { crate::avx512::scan_blocks_shuffle(codes, stride, pieces, lut, &mut sums) };
+        }
+        assert_eq!(sums, expected, "{blocks} blocks of {pieces:?}, stride {stride}");
     }
 }
 
@@ -231,7 +238,20 @@ fn scan_agrees_on_all_numbers_of_groups() {
             let stride = groups * 16 + extra;
             // No byte more than the last block needs: a read beyond would be out of bounds.
             let codes = numbers.u8s((blocks - 1) * stride + groups * 16);
-            check_scan(blocks, stride, groups, &codes, &numbers.u8s(groups * 16));
+            check_scan(blocks, stride, &[groups], &codes, &numbers.u8s(groups * 16));
+        }
+    }
+}
+
+#[test]
+fn scan_keeps_pieces_apart() {
+    let mut numbers = Numbers(14);
+    for pieces in [vec![], vec![3, 0, 5], vec![257, 257, 1], vec![20, 28], vec![4, 2, 40, 1, 1]] {
+        let groups: usize = pieces.iter().sum();
+        for blocks in [0, 1, 3] {
+            let stride = groups * 16 + 7;
+            let codes = numbers.u8s((blocks.max(1) - 1) * stride + groups * 16);
+            check_scan(blocks, stride, &pieces, &codes, &numbers.u8s(groups * 16));
         }
     }
 }
@@ -239,13 +259,13 @@ fn scan_agrees_on_all_numbers_of_groups() {
 #[test]
 fn scan_reaches_the_largest_sum() {
     let codes: Vec<u8> = (0..3 * 257 * 16).map(|i| (i * 89) as u8).collect();
-    check_scan(3, 257 * 16, 257, &codes, &[255; 257 * 16]);
-    check_scan(3, 257 * 16, 257, &codes, &[0; 257 * 16]);
-    check_scan(0, 257 * 16, 257, &[], &[255; 257 * 16]);
+    check_scan(3, 257 * 16, &[257], &codes, &[255; 257 * 16]);
+    check_scan(3, 257 * 16, &[257], &codes, &[0; 257 * 16]);
+    check_scan(0, 257 * 16, &[257], &[], &[255; 257 * 16]);
     // Neighbours of 0 and 255: a carry from one vector's sum into the next would show.
     let codes: Vec<u8> = (0..2 * 257 * 16).map(|i| [0x10, 0x01, 0x11, 0][i % 4]).collect();
     let lut: Vec<u8> = (0..257 * 16).map(|i| [0, 255][i % 2]).collect();
-    check_scan(2, 257 * 16, 257, &codes, &lut);
+    check_scan(2, 257 * 16, &[257], &codes, &lut);
 }
 
 /// Checks `dot_fields` at every level against a sum over fields that are packed here.
@@ -262,7 +282,7 @@ fn check_dot_fields(width: u32, fields: &[u8], values: &[i32], start: usize) {
         packed[byte] |= field << bit;
     }
     let mut query = FieldQuery::default();
-    query.set(values.iter().copied());
+    query.set(values);
     let expected: i32 =
         fields.iter().zip(&values[start..]).map(|(&field, value)| i32::from(field) * value).sum();
     // Starts that are not aligned, and nothing behind the last byte.
@@ -270,8 +290,15 @@ fn check_dot_fields(width: u32, fields: &[u8], values: &[i32], start: usize) {
         let mut moved = vec![0xff; offset];
         moved.extend_from_slice(&packed);
         for level in levels() {
-            let dot = dot_fields_at(level, width, count, &moved[offset..], &query, start);
-            assert_eq!(dot, expected, "{level}: {count} fields of {width} bits from {start}");
+            // The same fields twice, as parts of a longer row.
+            let mut row = moved.clone();
+            row.extend_from_slice(&packed);
+            let parts = [offset, moved.len()].map(|at| Fields::new(width, count, at, start));
+            let mut sums = [0; 2];
+            dot_fields_at(level, &parts, &row, &query, &mut sums);
+            assert_eq!(sums, [expected; 2], "{level}: {count} of {width} bits from {start}");
+            dot_fields_at(level, &parts[..1], &moved, &query, &mut sums[..1]);
+            assert_eq!(sums[0], expected, "{level}: {count} of {width} bits from {start}");
         }
     }
 }
@@ -313,7 +340,7 @@ fn dot_fields_holds_at_the_bounds() {
 #[test]
 fn digits_make_up_their_value() {
     let mut query = FieldQuery::default();
-    query.set(-FieldQuery::MAX..=FieldQuery::MAX);
+    query.set(&(-FieldQuery::MAX..=FieldQuery::MAX).collect::<Vec<_>>());
     assert_eq!(query.len(), 2 * FieldQuery::MAX as usize + 1);
     let digits = query.high().iter().zip(query.low());
     for ((&high, &low), value) in digits.zip(-FieldQuery::MAX..) {
@@ -466,7 +493,7 @@ proptest! {
         let stride = groups * 16 + extra;
         let codes = numbers.u8s(offset + (blocks.max(1) - 1) * stride + groups * 16);
         let lut = numbers.u8s(groups * 16 + table);
-        check_scan(blocks, stride, groups, &codes[offset..], &lut);
+        check_scan(blocks, stride, &[groups], &codes[offset..], &lut);
     }
 
     #[test]
@@ -494,6 +521,58 @@ proptest! {
     fn matmul_agrees(m in 0usize..20, depth in 1usize..300, n in 0usize..60, seed: u64) {
         let mut numbers = Numbers(seed);
         check_matmul(m, depth, n, &numbers.f32s(m * depth), &numbers.f32s(n * depth));
+    }
+}
+
+#[test]
+fn masks_are_those_of_comparisons() {
+    let mut numbers = Numbers(16);
+    for blocks in [0usize, 1, 2, 5] {
+        let mut values: Vec<[f32; BLOCK]> =
+            (0..blocks).map(|_| numbers.f32s(BLOCK).try_into().unwrap()).collect();
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40, f32::MAX];
+        for (value, special) in values.as_flattened_mut().iter_mut().step_by(5).zip(special) {
+            *value = special;
+        }
+        let thresholds = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.25];
+        let equal = values.first().map_or(1.0, |values| values[7]);
+        for threshold in thresholds.into_iter().chain([equal]) {
+            let expected: Vec<u32> = values
+                .iter()
+                .map(|values| {
+                    (0..BLOCK).map(|i| u32::from(values[i] <= threshold) << i).sum::<u32>()
+                })
+                .collect();
+            for level in levels() {
+                let mut masks = vec![99; blocks];
+                with_level(level, || at_most(&values, threshold, &mut masks));
+                assert_eq!(masks, expected, "{level}: {threshold}");
+            }
+        }
+    }
+}
+
+#[test]
+fn distances_by_range_are_those_of_the_ranges() {
+    let mut numbers = Numbers(15);
+    for lengths in [vec![], vec![0], vec![8, 0, 16], vec![80, 112, 96, 48, 48], vec![1, 33, 500]] {
+        let total: usize = lengths.iter().sum();
+        let (x, y) = (numbers.f32s(total + 3), numbers.f32s(total));
+        let mut start = 0;
+        let expected: Vec<u32> = lengths
+            .iter()
+            .map(|&length| {
+                let range = start..start + length;
+                start += length;
+                scalar::l2_sq_f32(&x[range.clone()], &y[range]).to_bits()
+            })
+            .collect();
+        for level in levels() {
+            let mut out = vec![7.0; lengths.len()];
+            with_level(level, || l2_sqs_f32(&x, &y, &lengths, &mut out));
+            let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+            assert_eq!(bits, expected, "{level}: {lengths:?}");
+        }
     }
 }
 

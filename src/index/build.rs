@@ -13,13 +13,14 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use nonius_simd::{BLOCK, Panels};
+use nonius_simd::BLOCK;
 
 use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
 use super::door::{check_ids, check_row, mean_of, scale_of};
 use super::format::{ListEntry, Meta, SAQ, keep_code, parse, section_lengths, segment_entries};
 use super::lists::ListWriters;
+use super::rank::CompactCentroids;
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite};
 use crate::progress::{Progress, ProgressFn, Stage};
@@ -29,7 +30,7 @@ use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
     Temporary, Writer,
 };
-use crate::train::{Assigner, KMeans, RowsI16, sample_rows_with};
+use crate::train::{Assigner, KMeans, sample_rows_with};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -160,6 +161,8 @@ struct Plan {
     layout: saq::Layout,
     /// Vectors in each list.
     sizes: Vec<u64>,
+    /// The mean squared distance of each list's vectors to the centroid.
+    spread: Vec<f64>,
     assignments: Assignments,
     assign_seconds: f64,
 }
@@ -345,6 +348,7 @@ impl<'a, 'p> Job<'a, 'p> {
             ),
         };
         let mut sizes = vec![0u64; self.nlist];
+        let mut spread = vec![0.0f64; self.nlist];
         let source = self.source;
         let mut reader = source.reader()?;
         let chunk_rows = self.chunk_rows();
@@ -376,16 +380,20 @@ impl<'a, 'p> Job<'a, 'p> {
                 .collect::<Vec<_>>()
                 .into_iter()
                 .collect::<Result<(), VectorError>>()?;
+            let mut l2_sq = vec![0.0; count];
             if let Some(assigner) = &self.assigner {
-                let mut l2_sq = vec![0.0; count];
                 assigner.assign_into(values, lists, &mut l2_sq);
             }
-            for &list in lists.iter() {
+            for (&list, &l2_sq) in lists.iter().zip(&l2_sq) {
                 sizes[list as usize] += 1;
+                spread[list as usize] += f64::from(l2_sq);
             }
             assignments.append(first, lists).map_err(BuildError::Write)?;
         }
         report(self.progress, Stage::Assign, rows, rows)?;
+        for (spread, &size) in spread.iter_mut().zip(&sizes) {
+            *spread /= size.max(1) as f64;
+        }
 
         let layout = self.saq.model.layout();
         let largest_id = match self.ids {
@@ -410,7 +418,9 @@ impl<'a, 'p> Job<'a, 'p> {
             correction: model.correction,
             shift_step: model.shift_step,
             noise: model.noise,
-            reserved: [0; 10],
+            near_mean: model.near.mean,
+            near_deviation: model.near.deviation,
+            reserved: [0; 8],
         };
         let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {
             BuildError::Config(crate::error::ConfigError::new(
@@ -429,6 +439,7 @@ impl<'a, 'p> Job<'a, 'p> {
             meta,
             layout,
             sizes,
+            spread,
             assignments,
             assign_seconds: start.elapsed().as_secs_f64(),
         })
@@ -442,8 +453,8 @@ impl<'a, 'p> Job<'a, 'p> {
     ) -> Result<(S::Output, BuildReport), BuildError> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
+        self.write_small_sections(&writer, &plan).map_err(BuildError::Write)?;
         let Plan { meta, layout, sizes, assignments, assign_seconds, places, .. } = plan;
-        self.write_small_sections(&writer, &meta, &sizes).map_err(BuildError::Write)?;
 
         let stride = layout.record_bytes();
         let (keep, id_bytes) = (self.config.keep, meta.id_bytes as usize);
@@ -482,8 +493,8 @@ impl<'a, 'p> Job<'a, 'p> {
         report(self.progress, Stage::Encode, rows, rows)?;
         lists.finish(&writer).map_err(BuildError::Write)?;
         let bytes_per_vector = {
-            let scan = meta.blocks as f64 * layout.block_bytes() as f64;
-            scan / rows as f64 + layout.rest_bytes as f64 + f64::from(meta.id_bytes)
+            let by_row = rows as u64 * (layout.rest_bytes as u64 + u64::from(meta.id_bytes));
+            (meta.blocks * layout.block_bytes() as u64 + by_row) as f64 / rows as f64
         };
         let report = BuildReport {
             vectors: rows,
@@ -508,33 +519,24 @@ impl<'a, 'p> Job<'a, 'p> {
     fn write_small_sections<S: Sink>(
         &self,
         writer: &Writer<S>,
-        meta: &Meta,
-        sizes: &[u64],
+        plan: &Plan,
     ) -> Result<(), WriteError> {
         let saq = &self.saq;
-        writer.write_values(SectionKind::Meta, 0, &[*meta])?;
+        writer.write_values(SectionKind::Meta, 0, &[plan.meta])?;
         writer.write_values(SectionKind::Segments, 0, &segment_entries(&saq.model))?;
         writer.write_values(SectionKind::Mean, 0, &saq.mean)?;
         writer.write_values(SectionKind::RotationScales, 0, &saq.rotation.inverse)?;
         writer.write_values(SectionKind::Rotation, 0, &saq.rotation.packed)?;
         if let Some(centroids) = &self.centroids {
-            let dims = saq.model.dims;
-            let mut quantized = RowsI16::new();
-            quantized.quantize(dims, &centroids.rotated);
-            let factors: Vec<[f32; 2]> = quantized
-                .inverse()
-                .iter()
-                .zip(quantized.norms_sq())
-                .map(|(&inverse, &norm_sq)| [inverse, norm_sq])
-                .collect();
-            let packed = Panels::pack(self.nlist, quantized.depth(), quantized.values());
-            writer.write_values(SectionKind::CentroidFactors, 0, factors.as_flattened())?;
-            writer.write_values(SectionKind::CentroidsPacked, 0, &packed)?;
+            let (metric, dims) = (self.config.metric, saq.model.dims);
+            let compact = CompactCentroids::new(metric, dims, &centroids.rotated, &plan.spread);
+            writer.write_values(SectionKind::ListFactors, 0, &compact.factors)?;
+            writer.write_values(SectionKind::CentroidsPacked, 0, &compact.packed)?;
             writer.write_values(SectionKind::Centroids, 0, &centroids.rotated)?;
         }
         let mut table = vec![ListEntry { vector: 0, block: 0 }];
         let mut entry = table[0];
-        for &size in sizes {
+        for &size in &plan.sizes {
             entry.vector += size;
             entry.block += size.div_ceil(BLOCK as u64);
             table.push(entry);

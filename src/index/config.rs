@@ -169,13 +169,14 @@ pub struct SearchParams {
     /// none, and never fewer than `k` otherwise. Default: 0.
     pub rerank: usize,
     /// How many standard deviations of its error an estimate may be off before a candidate is
-    /// given up after the first stage. Default: 3 (99.7% of Gaussian errors).
+    /// given up after the first stage. Default: 2. A true neighbour is given up only if it is near
+    /// the `k`-th as well; 3 raises recall@10 by about 0.001 and refines twice as many candidates.
     pub confidence: f32,
 }
 
 impl Default for SearchParams {
     fn default() -> SearchParams {
-        SearchParams { nprobe: 32, rerank: 0, confidence: 3.0 }
+        SearchParams { nprobe: 32, rerank: 0, confidence: 2.0 }
     }
 }
 

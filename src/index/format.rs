@@ -3,13 +3,13 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use nonius_simd::{BLOCK, Panels, gemm_i16};
+use nonius_simd::{BLOCK, Panels, Panels8, gemm_i16};
 
 use super::config::Keep;
 use crate::error::OpenError;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::saq::{
-    AdditiveCode, Layout, MAX_BITS, Model, Segment, SegmentConstants, rescale,
+    AdditiveCode, Layout, MAX_BITS, Model, Near, Segment, SegmentConstants, rescale,
 };
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
@@ -49,7 +49,9 @@ pub(crate) struct Meta {
     pub(crate) correction: f32,
     pub(crate) shift_step: f32,
     pub(crate) noise: f32,
-    pub(crate) reserved: [u32; 10],
+    pub(crate) near_mean: f32,
+    pub(crate) near_deviation: f32,
+    pub(crate) reserved: [u32; 8],
 }
 
 /// One entry of section `segments`.
@@ -59,8 +61,21 @@ pub(crate) struct SegmentEntry {
     pub(crate) dims: u32,
     pub(crate) bits: u32,
     pub(crate) scan_bits: u32,
-    pub(crate) reserved: u32,
     pub(crate) constants: SegmentConstants,
+}
+
+/// One entry of section `list-factors`: what ranking needs of a list beside the packed centroid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ListFactors {
+    /// The squared norm of the centroid.
+    pub(crate) norm_sq: f32,
+    /// The part of the list's rank that does not depend on the query.
+    pub(crate) key: f32,
+    /// What the packed centroid is multiplied by.
+    pub(crate) inverse: f32,
+    /// The sum of the packed centroid's values.
+    pub(crate) sum: i32,
 }
 
 /// One entry of section `list-table`; there is one more than there are lists.
@@ -134,9 +149,9 @@ pub(crate) struct Parts {
     /// `nlist x dims`; empty where there is one list around the mean.
     pub(crate) centroids: Section<f32>,
     /// The same, packed.
-    pub(crate) centroids_packed: Section<i16>,
-    /// `nlist x 2`: what the packed centroid is multiplied by, and its squared norm.
-    pub(crate) centroid_factors: Section<f32>,
+    pub(crate) centroids_packed: Section<i8>,
+    /// `nlist`; empty where there is one list around the mean.
+    pub(crate) list_factors: Section<ListFactors>,
     pub(crate) list_table: Section<ListEntry>,
     pub(crate) scan: Section<u8>,
     pub(crate) rest: Section<u8>,
@@ -167,9 +182,7 @@ pub(crate) fn section_lengths(
     let dims = wide(layout.dims);
     let relative = if meta.lists == 1 { meta.nlist } else { 0 };
     let packed = |rows: u64, depth: u64| -> Option<u64> {
-        rows.checked_next_multiple_of(16)?
-            .checked_mul(depth.checked_next_multiple_of(2)?)?
-            .checked_mul(2)
+        rows.checked_next_multiple_of(16)?.checked_mul(depth)
     };
     let value_bytes = wide(keep_of(meta.keep)?.value_bytes());
     Some(vec![
@@ -177,8 +190,8 @@ pub(crate) fn section_lengths(
         (SectionKind::Segments, wide(layout.segments.len() * size_of::<SegmentEntry>()), 64),
         (SectionKind::Mean, wide(dim) * 4, 64),
         (SectionKind::RotationScales, dims * 4, 64),
-        (SectionKind::Rotation, packed(dims, wide(dim))?, 64),
-        (SectionKind::CentroidFactors, relative.checked_mul(8)?, 64),
+        (SectionKind::Rotation, packed(dims, 2 * wide(dim).next_multiple_of(2))?, 64),
+        (SectionKind::ListFactors, relative.checked_mul(16)?, 64),
         (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
         (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(4)?, 64),
         (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(16)?, 64),
@@ -209,7 +222,6 @@ pub(crate) fn segment_entries(model: &Model) -> Vec<SegmentEntry> {
             dims: segment.dims as u32,
             bits: segment.bits,
             scan_bits,
-            reserved: 0,
             constants,
         })
         .collect()
@@ -267,7 +279,15 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     }
     finite(
         "meta",
-        &[meta.additive_low, meta.additive_step, meta.correction, meta.shift_step, meta.noise],
+        &[
+            meta.additive_low,
+            meta.additive_step,
+            meta.correction,
+            meta.shift_step,
+            meta.noise,
+            meta.near_mean,
+            meta.near_deviation,
+        ],
     )?;
     expect(
         meta.scale.is_normal() && meta.scale > 0.0,
@@ -293,16 +313,13 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
                 "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
             )));
         }
-        if e.reserved != 0 {
-            return Err(bad("reserved bytes are not zero".to_owned()));
-        }
         if e.bits > MAX_BITS {
             return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));
         }
         if e.scan_bits > e.bits.min(2) {
             return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
         }
-        let values: &[f32; 8] = bytemuck::cast_ref(&e.constants);
+        let values: &[f32; 7] = bytemuck::cast_ref(&e.constants);
         if values.iter().any(|v| !v.is_finite()) {
             return Err(bad("a constant is not finite".to_owned()));
         }
@@ -328,6 +345,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         lists: meta.lists == 1,
         additive,
         correction: meta.correction,
+        near: Near { mean: meta.near_mean, deviation: meta.near_deviation },
         shift_step: meta.shift_step,
         noise: meta.noise,
     };
@@ -347,10 +365,12 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
 
     let mean = container.shared::<f32>(SectionKind::Mean)?;
     let rotation_scales = container.shared::<f32>(SectionKind::RotationScales)?;
-    let centroid_factors = container.shared::<f32>(SectionKind::CentroidFactors)?;
+    let list_factors = container.shared::<ListFactors>(SectionKind::ListFactors)?;
     finite("mean", &mean)?;
     finite("rotation-scales", &rotation_scales)?;
-    finite("centroid-factors", &centroid_factors)?;
+    for f in &*list_factors {
+        finite("list-factors", &[f.norm_sq, f.key, f.inverse])?;
+    }
     let list_table = container.shared::<ListEntry>(SectionKind::ListTable)?;
     let mut expected = ListEntry { vector: 0, block: 0 };
     for (i, pair) in list_table.windows(2).enumerate() {
@@ -385,7 +405,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         rotation_scales,
         centroids: container.shared(SectionKind::Centroids)?,
         centroids_packed: container.shared(SectionKind::CentroidsPacked)?,
-        centroid_factors,
+        list_factors,
         list_table,
         scan: container.shared(SectionKind::Scan)?,
         rest: container.shared(SectionKind::Rest)?,
@@ -412,20 +432,20 @@ impl Parts {
         }
     }
 
-    /// Centres and rotates a vector of `dim` values, which `rows` holds quantized afterwards, into
-    /// `out`; `product` is a buffer.
+    /// Centres and rotates vectors (`rows x dim`), which `rows` holds quantized afterwards, into
+    /// `out` (`rows x dims`); `product` is a buffer.
     pub(crate) fn rotate(
         &self,
-        vector: &[f32],
+        vectors: &[f32],
         rows: &mut RowsI16,
         product: &mut Vec<i32>,
         out: &mut Vec<f32>,
     ) {
-        rows.quantize_centred(vector, &self.mean);
+        rows.quantize_centred(vectors, &self.mean);
         let panels = self.rotation_panels();
-        product.resize(panels.padded_rows(), 0);
+        product.resize(rows.rows() * panels.padded_rows(), 0);
         gemm_i16(rows.values(), panels, product);
-        out.resize(self.model.dims, 0.0);
+        out.resize(rows.rows() * self.model.dims, 0.0);
         rescale(product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, out);
     }
 
@@ -435,14 +455,22 @@ impl Parts {
     }
 
     /// The centroids in the layout of the kernels.
-    pub(crate) fn centroid_panels(&self) -> Panels<'_> {
-        Panels::new(self.nlist, self.model.dims, &self.centroids_packed)
+    pub(crate) fn centroid_panels(&self) -> Panels8<'_> {
+        Panels8::new(self.nlist, self.model.dims, &self.centroids_packed)
     }
 
-    /// The rotated centroid of a list, if vectors are relative to centroids.
-    pub(crate) fn centroid(&self, list: usize) -> Option<&[f32]> {
+    /// The rotated centroid of a list and its squared norm, if vectors are relative to centroids.
+    pub(crate) fn centroid(&self, list: usize) -> Option<(&[f32], f32)> {
         let dims = self.model.dims;
-        self.model.lists.then(|| &self.centroids[list * dims..(list + 1) * dims])
+        self.model.lists.then(|| {
+            (&self.centroids[list * dims..(list + 1) * dims], self.list_factors[list].norm_sq)
+        })
+    }
+
+    /// Where a list starts and ends.
+    #[inline]
+    pub(crate) fn list_range(&self, list: usize) -> [ListEntry; 2] {
+        [self.list_table[list], self.list_table[list + 1]]
     }
 
     /// Bytes of codes, factors and ids for each vector, padding of blocks included.

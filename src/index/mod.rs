@@ -7,7 +7,10 @@ mod exact;
 mod format;
 mod lists;
 mod quality;
+mod rank;
+mod scan;
 mod search;
+mod timers;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,6 +21,8 @@ pub(crate) use door::{check_row, mean_of, prepare_query, scale_of};
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};
 pub use search::{FetchVector, Searcher};
+#[cfg(feature = "timers")]
+pub use timers::Piece;
 
 use crate::error::{OpenError, WriteError};
 use crate::metric::Metric;

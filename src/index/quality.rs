@@ -12,7 +12,7 @@ use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
-use crate::quantizer::saq::{ListQuery, Query, QueryModel, Segment};
+use crate::quantizer::saq::{ListQuery, Query, QueryModel, RefineScratch, Segment};
 use crate::random::Random;
 use crate::train::RowsI16;
 
@@ -179,11 +179,12 @@ struct Buffers {
     product: Vec<i32>,
     query: Query,
     list: ListQuery,
+    refine: RefineScratch,
 }
 
 /// Estimates the key of every vector, by id (here the row number).
 fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
-    let Buffers { scaled, rows, product, query, list: list_query } = buffers;
+    let Buffers { scaled, rows, product, query, list: list_query, refine } = buffers;
     let codes = QueryModel { model: &parts.model, layout: &parts.layout };
     let scaled = parts.model.scaled(exact_query, scaled);
     parts.rotate(scaled, rows, product, &mut query.values);
@@ -194,7 +195,7 @@ fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys
     let layout = &parts.layout;
     let size = layout.block_bytes();
     for list in 0..parts.nlist {
-        let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
+        let [start, end] = parts.list_range(list);
         codes.enter_list(query, parts.centroid(list), list_query);
         for position in start.vector as usize..end.vector as usize {
             let v = position - start.vector as usize;
@@ -205,6 +206,7 @@ fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys
                 &parts.scan[block * size..(block + 1) * size],
                 v % BLOCK,
                 &parts.rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
+                refine,
             );
             keys[parts.id(position) as usize] = key * inverse * inverse;
         }

@@ -1,19 +1,27 @@
 //! Searching: rank the centroids, scan lists in stages, rerank.
 
 use half::f16;
-use nonius_simd::{BLOCK, gemm_i16};
 use rayon::prelude::*;
 
 use super::Index;
 use super::config::{Keep, SearchParams, SearchStats};
 use super::door::prepare_query;
 use super::format::{Kept, Parts};
+use super::rank::Ranking;
+use super::scan::{Best, Scanner};
+use super::timers::{Piece, Timers};
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::saq::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
+use crate::quantizer::saq::{Query, QueryModel};
 use crate::topk::{Neighbor, TopK};
 use crate::train::RowsI16;
+
+/// Queries of a batch that a task takes at a time.
+const TASK: usize = 32;
+
+/// Products of queries and centroids that a task holds: 1 MiB.
+const MOST_PRODUCTS: usize = 1 << 18;
 
 /// Full vectors by id, for rerank from the user's own store.
 pub trait FetchVector: Sync {
@@ -44,15 +52,18 @@ pub struct Searcher<'a> {
     fetch: Option<&'a dyn FetchVector>,
     stats: SearchStats,
     // Buffers.
+    /// Queries as they are compared: `rows x dim`.
     input: Vec<f32>,
+    scaled: Vec<f32>,
     rows: RowsI16,
     product: Vec<i32>,
+    /// Rotated queries: `rows x dims`.
+    rotated: Vec<f32>,
+    ranking: Ranking,
     query: Query,
-    list: ListQuery,
-    centroids: Vec<(f32, u32)>,
-    lower: Vec<f32>,
-    /// Key, id and position of the best estimates.
-    top: TopK<(f32, u64, usize)>,
+    scanner: Scanner,
+    best: Best,
+    timers: Timers,
     exact: TopK,
     vector: Vec<f32>,
     found: Vec<Neighbor>,
@@ -65,13 +76,15 @@ impl<'a> Searcher<'a> {
             fetch: None,
             stats: SearchStats::default(),
             input: Vec::new(),
+            scaled: Vec::new(),
             rows: RowsI16::new(),
             product: Vec::new(),
+            rotated: Vec::new(),
+            ranking: Ranking::default(),
             query: Query::default(),
-            list: ListQuery::default(),
-            centroids: Vec::new(),
-            lower: Vec::new(),
-            top: TopK::default(),
+            scanner: Scanner::default(),
+            best: Best::default(),
+            timers: Timers::default(),
             exact: TopK::default(),
             vector: Vec::new(),
             found: Vec::new(),
@@ -87,6 +100,12 @@ impl<'a> Searcher<'a> {
     /// What the searches since the last [`reset_stats`](Searcher::reset_stats) did.
     pub fn stats(&self) -> SearchStats {
         self.stats
+    }
+
+    /// Where the time of all searches of this searcher went.
+    #[cfg(feature = "timers")]
+    pub fn timings(&self) -> [(Piece, std::time::Duration); Piece::ALL.len()] {
+        self.timers.spent()
     }
 
     /// Starts counting anew.
@@ -105,146 +124,98 @@ impl<'a> Searcher<'a> {
         k: usize,
         params: &SearchParams,
     ) -> Result<&[Neighbor], SearchError> {
+        let expected = self.parts.model.dim;
+        if query.len() != expected {
+            return Err(VectorError::DimMismatch { expected, found: query.len() }.into());
+        }
+        self.load(query, k, params)?;
+        self.answer(0, k, params)
+    }
+
+    /// Checks queries (`rows x dim`), rotates them and ranks the lists for them;
+    /// [`answer`](Searcher::answer) does the rest.
+    pub(super) fn load(
+        &mut self,
+        queries: &[f32],
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<(), SearchError> {
         params.validate(k)?;
         let parts = self.parts;
-        let model = &parts.model;
-        if query.len() != model.dim {
-            return Err(VectorError::DimMismatch { expected: model.dim, found: query.len() }.into());
-        }
+        let (dim, dims) = (parts.model.dim, parts.model.dims);
         if params.rerank > 0 && parts.keep == Keep::None && self.fetch.is_none() {
             return Err(SearchError::NothingKept);
         }
+        self.timers.start();
         self.input.clear();
-        self.input.extend_from_slice(query);
-        prepare_query(model.metric, &mut self.input)?;
+        self.input.extend_from_slice(queries);
+        for query in self.input.chunks_exact_mut(dim) {
+            prepare_query(parts.model.metric, query)?;
+        }
+        let scaled = parts.model.scaled(&self.input, &mut self.scaled);
+        parts.rotate(scaled, &mut self.rows, &mut self.product, &mut self.rotated);
+        if !self.rows.norms_sq().iter().all(|norm_sq| norm_sq.is_finite()) {
+            return Err(VectorError::TooLarge { row: 0 }.into());
+        }
+        self.timers.lap(Piece::Rotate);
+        let rows = self.input.len() / dim;
+        self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated[..rows * dims]);
+        self.timers.lap(Piece::Rank);
+        Ok(())
+    }
 
-        let mean_dot = self.rotate_query()?;
+    /// Answers loaded query `row`.
+    pub(super) fn answer(
+        &mut self,
+        row: usize,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<&[Neighbor], SearchError> {
+        let parts = self.parts;
+        let model = &parts.model;
+        self.ranking.take(parts, row, params.nprobe);
+        self.timers.lap(Piece::Rank);
+        self.query.values.clear();
+        self.query.values.extend_from_slice(&self.rotated[row * model.dims..][..model.dims]);
+        let mean_dot = match model.metric {
+            Metric::InnerProduct => {
+                let query = &self.input[row * model.dim..][..model.dim];
+                model.scale * nonius_simd::dot_f32(query, &parts.mean)
+            }
+            Metric::L2 | Metric::Cosine => 0.0,
+        };
         let codes = QueryModel { model, layout: &parts.layout };
         codes.prepare(&mut self.query, mean_dot, params.confidence);
-        self.rank_centroids(params.nprobe);
-
+        self.timers.lap(Piece::Tables);
         let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
-        self.top.reset(held.min(parts.count));
-        for probe in 0..self.centroids.len() {
-            let list = self.centroids[probe].1 as usize;
-            self.scan_list(codes, list);
-        }
+        self.best.reset(held.min(parts.count));
+        let probes = self.ranking.probes();
+        let (best, stats) = (&mut self.best, &mut self.stats);
+        self.scanner.scan(parts, &self.query, probes, best, stats, &mut self.timers);
         if params.rerank > 0 {
-            self.rerank(k)?;
+            self.rerank(row, k)?;
         } else {
             self.found.clear();
-            let metric = model.metric;
             // Keys are those of the scaled vectors.
             let scale = model.scale.recip();
-            self.found.extend(self.top.sorted().iter().map(|&(key, id, _)| Neighbor {
+            self.found.extend(self.best.sorted().iter().map(|&(key, id, _)| Neighbor {
                 id,
-                distance: metric.distance_of_key(key * scale * scale),
+                distance: model.metric.distance_of_key(key * scale * scale),
             }));
         }
+        self.timers.lap(Piece::Rerank);
         Ok(&self.found)
     }
 
-    /// `self.input`, scaled, centred and rotated, into `self.query.values`. Returns its inner
-    /// product with the mean.
-    fn rotate_query(&mut self) -> Result<f32, SearchError> {
-        let parts = self.parts;
-        let scaled = parts.model.scaled(&self.input, &mut self.vector);
-        let values = &mut self.query.values;
-        parts.rotate(scaled, &mut self.rows, &mut self.product, values);
-        if !self.rows.norms_sq()[0].is_finite() {
-            return Err(VectorError::TooLarge { row: 0 }.into());
-        }
-        let mean_dot = nonius_simd::dot_f32(scaled, &parts.mean);
-        Ok(mean_dot)
-    }
-
-    /// Leaves the nearest lists in `self.centroids`, nearest first.
-    fn rank_centroids(&mut self, nprobe: usize) {
-        let parts = self.parts;
-        self.centroids.clear();
-        if !parts.model.lists {
-            self.centroids.push((0.0, 0));
-            return;
-        }
-        self.rows.quantize(parts.model.dims, &self.query.values);
-        let panels = parts.centroid_panels();
-        self.product.resize(panels.padded_rows(), 0);
-        gemm_i16(self.rows.values(), panels, &mut self.product);
-        let scale = self.rows.inverse()[0];
-        let alpha = parts.model.alpha();
-        let weight = if parts.model.metric == Metric::InnerProduct { 0.0 } else { 1.0 };
-        self.centroids.extend(
-            parts.centroid_factors.as_chunks::<2>().0.iter().zip(&self.product).enumerate().map(
-                |(list, (&[inverse, norm_sq], &dot))| {
-                    (weight * norm_sq - alpha * (dot as f32) * (inverse * scale), list as u32)
-                },
-            ),
-        );
-        let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        if nprobe < self.centroids.len() {
-            self.centroids.select_nth_unstable_by(nprobe - 1, order);
-            self.centroids.truncate(nprobe);
-        }
-        self.centroids.sort_unstable_by(order);
-        self.stats.bytes_touched +=
-            (parts.centroids_packed.len() * 2 + parts.centroid_factors.len() * 4) as u64;
-    }
-
-    fn scan_list(&mut self, codes: QueryModel<'_>, list: usize) {
-        let parts = self.parts;
-        let layout = &parts.layout;
-        let (start, end) = (parts.list_table[list], parts.list_table[list + 1]);
-        let (first, count) = (start.vector as usize, (end.vector - start.vector) as usize);
-        if count == 0 {
-            return;
-        }
-        codes.enter_list(&self.query, parts.centroid(list), &mut self.list);
-        let size = layout.block_bytes();
-        let blocks = &parts.scan[start.block as usize * size..end.block as usize * size];
-        let rest = &parts.rest[first * layout.rest_bytes..(first + count) * layout.rest_bytes];
-        let mut refined = 0;
-        for (piece, blocks) in blocks.chunks(SCAN_BLOCKS * size).enumerate() {
-            let base = piece * SCAN_BLOCKS * BLOCK;
-            self.lower.resize(blocks.len() / size * BLOCK, 0.0);
-            codes.lower_bounds(&mut self.query, &self.list, blocks, &mut self.lower);
-            let present = (count - base).min(self.lower.len());
-            let mut threshold = self.top.threshold();
-            for (v, &lower) in self.lower[..present].iter().enumerate() {
-                if lower > threshold {
-                    continue;
-                }
-                let position = base + v;
-                let key = codes.refine(
-                    &self.query,
-                    &self.list,
-                    &blocks[v / BLOCK * size..(v / BLOCK + 1) * size],
-                    v % BLOCK,
-                    &rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
-                );
-                refined += 1;
-                if key <= threshold {
-                    let position = first + position;
-                    self.top.offer((key, parts.id(position), position));
-                    threshold = self.top.threshold();
-                }
-            }
-        }
-        self.stats.lists += 1;
-        self.stats.scanned += count as u64;
-        self.stats.refined += refined;
-        self.stats.bytes_touched += blocks.len() as u64
-            + (parts.model.dims * 4) as u64
-            + refined * layout.rest_bytes as u64;
-    }
-
     /// Compares what the heap holds exactly, and leaves the best `k` in `self.found`.
-    fn rerank(&mut self, k: usize) -> Result<(), SearchError> {
+    fn rerank(&mut self, row: usize, k: usize) -> Result<(), SearchError> {
         let parts = self.parts;
         let (dim, metric) = (parts.model.dim, parts.model.metric);
+        let query = &self.input[row * dim..(row + 1) * dim];
         self.exact.reset(k);
         self.vector.resize(dim, 0.0);
         let row_bytes = dim * parts.keep.value_bytes();
-        for &(_, id, position) in self.top.sorted() {
+        for &(_, id, position) in self.best.sorted() {
             let key = if let Some(fetch) = self.fetch {
                 let unfit = |found: String| SearchError::RerankVectors {
                     expected: format!("vector {id}"),
@@ -253,12 +224,12 @@ impl<'a> Searcher<'a> {
                 fetch.fetch(id, &mut self.vector).map_err(|error| unfit(error.to_string()))?;
                 prepare_query(metric, &mut self.vector)
                     .map_err(|error| unfit(error.to_string()))?;
-                key_f32(metric, &self.input, &self.vector)
+                key_f32(metric, query, &self.vector)
             } else {
                 let row = position * dim..(position + 1) * dim;
                 match &parts.kept {
-                    Kept::F16(kept) => key_f16(metric, &self.input, &kept[row]),
-                    Kept::F32(kept) => key_f32(metric, &self.input, &kept[row]),
+                    Kept::F16(kept) => key_f16(metric, query, &kept[row]),
+                    Kept::F32(kept) => key_f32(metric, query, &kept[row]),
                     Kept::None => return Err(SearchError::NothingKept),
                 }
             };
@@ -344,18 +315,24 @@ impl Index {
         params: &SearchParams,
         fetch: Option<&dyn FetchVector>,
     ) -> Result<(Vec<Vec<Neighbor>>, SearchStats), SearchError> {
-        const TASK: usize = 16;
-        let dim = queries.dim();
+        let (dim, parts) = (queries.dim(), self.parts());
+        if dim != parts.model.dim {
+            return Err(VectorError::DimMismatch { expected: parts.model.dim, found: dim }.into());
+        }
+        // Rotation and ranking are matrix products; their results should stay in the cache.
+        let task = (MOST_PRODUCTS / parts.nlist).clamp(1, TASK);
         let tasks: Vec<Result<_, SearchError>> = queries
             .data()
-            .par_chunks(TASK * dim)
+            .par_chunks(task * dim)
             .map_init(
                 || Searcher { fetch, ..self.searcher() },
                 |searcher, queries| {
                     searcher.reset_stats();
-                    let mut found = Vec::with_capacity(TASK);
-                    for query in queries.chunks_exact(dim) {
-                        found.push(searcher.search(query, k, params)?.to_vec());
+                    let rows = queries.len() / dim;
+                    let mut found = Vec::with_capacity(rows);
+                    searcher.load(queries, k, params)?;
+                    for row in 0..rows {
+                        found.push(searcher.answer(row, k, params)?.to_vec());
                     }
                     Ok((found, searcher.stats()))
                 },

@@ -69,7 +69,7 @@ section_kinds! {
     /// What each row of the transform is multiplied by.
     RotationScales = 12, "rotation-scales", mandatory;
     /// What each packed centroid is multiplied by, and its squared norm.
-    CentroidFactors = 13, "centroid-factors", mandatory;
+    ListFactors = 13, "list-factors", mandatory;
 }
 
 impl SectionKind {

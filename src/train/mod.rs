@@ -8,6 +8,7 @@ pub mod assign;
 pub mod kmeans;
 pub mod pca;
 pub mod quantize;
+mod quantize8;
 mod repair;
 pub mod sample;
 
@@ -15,4 +16,5 @@ pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
 pub use quantize::RowsI16;
+pub use quantize8::RowsI8;
 pub use sample::{sample_rows, sample_rows_with};

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use nonius::{
     BlockSource, FetchVector, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
-    SearchParams, Searcher, SourceError,
+    SearchParams, SearchStats, Searcher, SourceError,
 };
 use nonius_tests::{
     all_lists, bits, config, distance, exact, files_in, ids, recall, search_all, synthetic,
@@ -354,7 +354,10 @@ fn a_batch_equals_single_searches() {
             let reused = searcher.search(queries.row(i), k, &params).unwrap();
             assert_eq!(bits(found), bits(reused));
         }
-        assert_eq!(stats, searcher.stats());
+        // Of a batch several queries share the reading of the centroids.
+        let alone = searcher.stats();
+        assert!(stats.bytes_touched < alone.bytes_touched);
+        assert_eq!(stats, SearchStats { bytes_touched: stats.bytes_touched, ..alone });
         assert_eq!(stats.lists, 83 * params.nprobe as u64);
         assert!(stats.scanned >= stats.refined && stats.refined >= 83 * k as u64);
         assert!(stats.bytes_touched > 0);

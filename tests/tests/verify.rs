@@ -53,7 +53,7 @@ fn verify_names_the_section() {
         (kind::IDS, "ids"),
         (kind::KEPT, "kept"),
         (kind::ROTATION_SCALES, "rotation-scales"),
-        (kind::CENTROID_FACTORS, "centroid-factors"),
+        (kind::LIST_FACTORS, "list-factors"),
     ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");

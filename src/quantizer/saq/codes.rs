@@ -3,9 +3,11 @@
 use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
+use super::bound::ListQuery;
 use super::encode::EncodeScratch;
 use super::layout::Layout;
-use super::query::{ListQuery, Query, QueryModel};
+use super::query::{Query, QueryModel};
+use super::refine::RefineScratch;
 use super::train::{TrainingSet, train};
 use super::{Encoder, Segment};
 use crate::error::{BuildError, SearchError, VectorError};
@@ -281,6 +283,7 @@ impl Saq {
         view.prepare(&mut query, nonius_simd::dot_f32(&values, &self.encoder.mean), 3.0);
         let mut list = ListQuery::default();
         view.enter_list(&query, None, &mut list);
+        let mut scratch = RefineScratch::default();
         let inverse = model.scale.recip();
         let to_distance = match model.metric {
             Metric::Cosine => 0.5,
@@ -289,10 +292,11 @@ impl Saq {
         Ok((0..codes.len)
             .map(|i| {
                 let block = codes.block(i);
-                let key = view.refine(&query, &list, block, i % BLOCK, codes.rest(i));
+                let (v, rest) = (i % BLOCK, codes.rest(i));
+                let key = view.refine(&query, &list, block, v, rest, &mut scratch);
                 Estimate {
                     distance: model.metric.distance_of_key(key * inverse * inverse),
-                    deviation: to_distance * view.deviation(&list, block, i % BLOCK),
+                    deviation: to_distance * view.deviation(&list, block, v, rest),
                 }
             })
             .collect())

@@ -49,16 +49,28 @@ impl AdditiveCode {
         if beyond > 0.5 { AdditiveCode::LINEAR + 1 + outside(beyond) } else { (steps + 0.5) as u16 }
     }
 
+    /// The factor of a code that is not [outside](AdditiveCode::is_outside).
+    #[inline(always)]
+    pub(crate) fn decode_linear(self, code: u16) -> f32 {
+        self.low + self.step * f32::from(code)
+    }
+
+    /// True for the code of an outlier.
+    #[inline(always)]
+    pub(crate) fn is_outside(code: u16) -> bool {
+        code > AdditiveCode::LINEAR
+    }
+
     #[inline(always)]
     pub(crate) fn decode(self, code: u16) -> f32 {
-        let linear = self.low + self.step * f32::from(code);
+        let linear = self.decode_linear(code);
         let index = u32::from(code.wrapping_sub(AdditiveCode::LINEAR + 1));
         let mantissa = index & (u32::from(AdditiveCode::OUTSIDE) - 1);
         let distance = f32::from_bits((mantissa << 18) + (127 << 23));
         let above = (self.low + self.step * f32::from(AdditiveCode::LINEAR)) + self.step * distance;
         let below = self.low - self.step * distance;
         let outer = if index < u32::from(AdditiveCode::OUTSIDE) { above } else { below };
-        if code <= AdditiveCode::LINEAR { linear } else { outer }
+        if AdditiveCode::is_outside(code) { outer } else { linear }
     }
 }
 
@@ -148,7 +160,7 @@ impl Encoder {
             let first = chunk * BLOCK;
             let count = rows.len() / self.model.dim;
             if let Some(next) = all.get((first + BLOCK) * self.model.dim..) {
-                nonius_simd::prefetch(&next[..next.len().min(BLOCK * self.model.dim)]);
+                nonius_simd::prefetch_later(&next[..next.len().min(BLOCK * self.model.dim)]);
             }
             let mut additive = [0.0; BLOCK];
             let mut scaled = std::mem::take(&mut scratch.scaled);
@@ -431,7 +443,7 @@ impl Vectorize for EncodeBlock<'_> {
                 }
                 code.scale_code
             };
-            let place = layout.group_bytes() + segment.scale;
+            let place = layout.scale_start(segment);
             for j in 0..BLOCK {
                 bytes[place][j] = scale_code[j] as u8;
             }

@@ -2,18 +2,21 @@
 //!
 //! The bits of a code are split in two. The top bits of the leading segments, the *first stage*,
 //! go into blocks of 32 vectors that one pass of [`nonius_simd::scan_blocks`] reads; beside them
-//! lie the factors. The *rest* of the bits lies row by row and is read for survivors only.
-//! Bits come from the top, so what is read first is the code of the same vector at fewer bits.
+//! lie the additive factor and the scales of these segments. The *rest*, the other bits and the
+//! other scales, lies row by row and is read for survivors only. Bits come from the top, so what
+//! is read first is the code of the same vector at fewer bits.
 //!
 //! A **record** is the row-major form of one vector, which encoding produces:
 //!
 //! ```text
-//! first-stage groups (two a byte) | additive factor | shift | scales | rest
+//! first-stage groups (two a byte) | additive factor | shift | scales | rest: scales | bits
 //! ```
 //!
 //! A **block** holds the first four parts of 32 records, interleaved; see `FORMAT.md`.
 
-use nonius_simd::BLOCK;
+use std::ops::Range;
+
+use nonius_simd::{BLOCK, Fields};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
@@ -49,12 +52,15 @@ pub(crate) struct SegmentLayout {
     pub(crate) group: usize,
     /// Groups of 4 bits in the first stage.
     pub(crate) groups: usize,
-    /// Where the scale lies among the factors of a vector, in bytes.
+    /// Where the scale lies, in bytes: among the factors of a vector if the first stage reads the
+    /// segment, else in its row of the rest.
     pub(crate) scale: usize,
     /// Bytes of the scale.
     pub(crate) scale_bytes: usize,
     /// Where the rest of the bits starts in a row of rests, in bytes.
     pub(crate) rest: usize,
+    /// The fields of the rest of the bits, in [`Layout::fields`].
+    pub(crate) parts: Range<usize>,
 }
 
 impl SegmentLayout {
@@ -93,11 +99,25 @@ pub(crate) struct Layout {
     pub(crate) additive_bytes: usize,
     /// Bytes of the first stage's shift: 1 where there are lists, 0 where there is one.
     pub(crate) shift_bytes: usize,
-    /// Bytes of all factors of a vector.
+    /// Bytes of the factors of a vector in its block.
     pub(crate) factor_bytes: usize,
-    /// Bytes of the rest of a vector's bits.
+    /// Bytes of the rest of a vector: scales and bits.
     pub(crate) rest_bytes: usize,
+    /// The dimensions of each segment.
+    pub(crate) lengths: Vec<usize>,
+    /// The fields of the rest, as they lie in a row.
+    pub(crate) fields: Vec<Fields>,
+    /// How far up in the code the fields belong.
+    pub(crate) places: Vec<u32>,
+    /// The groups of the first stage in pieces that [`nonius_simd::scan_blocks`] takes: of a long
+    /// segment there are several.
+    pub(crate) pieces: Vec<usize>,
+    /// The segment of each piece.
+    pub(crate) piece_segments: Vec<usize>,
 }
+
+/// The most groups of a piece: their sums fit into 16 bits.
+const PIECE: usize = 256;
 
 impl Layout {
     /// Lays out a plan. `scan_bits[i]` is the number of first-stage bits of segment `i`.
@@ -115,9 +135,19 @@ impl Layout {
             shift_bytes,
             factor_bytes: additive_bytes + shift_bytes,
             rest_bytes: 0,
+            lengths: plan.iter().map(|segment| segment.dims).collect(),
+            fields: Vec::new(),
+            places: Vec::new(),
+            pieces: Vec::new(),
+            piece_segments: Vec::new(),
         };
-        for (segment, &scan_bits) in plan.iter().zip(scan_bits) {
+        for (s, (segment, &scan_bits)) in plan.iter().zip(scan_bits).enumerate() {
             let groups = segment.dims * scan_bits as usize / 4;
+            let scale_bytes = scale::bytes(segment.bits);
+            let scales =
+                if scan_bits > 0 { &mut layout.factor_bytes } else { &mut layout.rest_bytes };
+            let scale = *scales;
+            *scales += scale_bytes;
             layout.segments.push(SegmentLayout {
                 start: layout.dims,
                 dims: segment.dims,
@@ -125,16 +155,37 @@ impl Layout {
                 scan_bits,
                 group: layout.groups,
                 groups,
-                scale: layout.factor_bytes,
-                scale_bytes: scale::bytes(segment.bits),
-                rest: layout.rest_bytes,
+                scale,
+                scale_bytes,
+                rest: 0,
+                parts: 0..0,
             });
             layout.dims += segment.dims;
             layout.groups += groups;
-            layout.factor_bytes += scale::bytes(segment.bits);
-            layout.rest_bytes += segment.dims * (segment.bits - scan_bits) as usize / 8;
+            for first in (0..groups).step_by(PIECE) {
+                layout.pieces.push((groups - first).min(PIECE));
+                layout.piece_segments.push(s);
+            }
+        }
+        // The bits come after all scales.
+        for segment in &mut layout.segments {
+            let first = layout.fields.len();
+            segment.rest = layout.rest_bytes;
+            for (width, place) in fields(segment.rest_bits()) {
+                let (at, start) = (layout.rest_bytes, segment.start);
+                layout.fields.push(Fields::new(width, segment.dims, at, start));
+                layout.places.push(place);
+                layout.rest_bytes += nonius_simd::field_bytes(width, segment.dims);
+            }
+            segment.parts = first..layout.fields.len();
         }
         layout
+    }
+
+    /// Where the scale of a segment lies in a record.
+    pub(crate) fn scale_start(&self, segment: &SegmentLayout) -> usize {
+        let start = if segment.scan_bits > 0 { self.group_bytes() } else { self.rest_start() };
+        start + segment.scale
     }
 
     /// Bytes of the first-stage groups of a record.
@@ -157,12 +208,14 @@ impl Layout {
         self.groups * BLOCK / 2 + self.factor_bytes * BLOCK
     }
 
-    /// The fields of the factors of a vector as (offset, bytes).
+    /// The factors of a vector in its block as (offset, bytes).
     fn factors(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         [(0, self.additive_bytes), (self.additive_bytes, self.shift_bytes)]
             .into_iter()
-            .chain(self.segments.iter().map(|s| (s.scale, s.scale_bytes)))
-            .filter(|field| field.1 > 0)
+            .filter(|factor| factor.1 > 0)
+            .chain(
+                self.segments.iter().filter(|s| s.scan_bits > 0).map(|s| (s.scale, s.scale_bytes)),
+            )
     }
 
     /// Interleaves the first parts of up to 32 records, `stride` bytes apart, into a block.
@@ -338,8 +391,11 @@ mod tests {
     fn every_bit_is_counted() {
         for layout in layouts() {
             let bits: usize = layout.segments.iter().map(|s| s.dims * s.bits as usize).sum();
-            assert_eq!(layout.record_bytes(), bits / 8 + layout.factor_bytes);
+            let scales: usize = layout.segments.iter().map(|s| s.scale_bytes).sum();
+            let factors = layout.additive_bytes + layout.shift_bytes + scales;
+            assert_eq!(layout.record_bytes(), bits / 8 + factors);
             assert_eq!(layout.block_bytes(), BLOCK * layout.rest_start());
+            assert_eq!(layout.pieces.iter().sum::<usize>(), layout.groups);
         }
     }
 }

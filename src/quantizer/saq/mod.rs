@@ -20,20 +20,24 @@
 //! centroid.
 
 mod adjust;
+mod bound;
 mod codes;
 mod encode;
 mod layout;
 mod plan;
 mod query;
+mod refine;
 mod scale;
 mod train;
 
 pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
 
+pub(crate) use bound::{Glance, ListQuery, SCAN_BLOCKS, ScanScratch};
 pub(crate) use encode::{AdditiveCode, EncodeScratch, ListCentroids, Lists};
 pub(crate) use layout::Layout;
-pub(crate) use query::{ListQuery, Query, QueryModel, SCAN_BLOCKS};
+pub(crate) use query::{Query, QueryModel};
+pub(crate) use refine::RefineScratch;
 pub(crate) use train::{TrainingSet, rescale, train};
 
 use bytemuck::{Pod, Zeroable};
@@ -58,10 +62,27 @@ pub(crate) struct SegmentConstants {
     pub(crate) scan_error: f32,
     /// The norm: `|o| / sqrt(dims)`.
     pub(crate) norm: f32,
-    /// The mean cosine of near pairs in this segment.
-    pub(crate) near_mean: f32,
-    /// Its standard deviation.
-    pub(crate) near_deviation: f32,
+    /// The mean scale of a vector, in units of the data.
+    pub(crate) typical: f32,
+}
+
+/// What near pairs share in the segments that the first stage does not read: the inner product
+/// there of query and vector, both relative to the centroid, divided by the query's norm there and
+/// the vector's [`size`](Model::size).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Near {
+    /// The mean.
+    pub(crate) mean: f32,
+    /// The standard deviation.
+    pub(crate) deviation: f32,
+}
+
+impl SegmentConstants {
+    /// The energy of a residual over `dims` dimensions, per squared scale.
+    #[inline(always)]
+    pub(crate) fn energy(&self, dims: usize) -> f32 {
+        self.norm * self.norm * dims as f32
+    }
 }
 
 /// All that is needed to make sense of codes, but the rotation.
@@ -86,8 +107,10 @@ pub(crate) struct Model {
     pub(crate) lists: bool,
     /// How additive factors are stored.
     pub(crate) additive: AdditiveCode,
-    /// The correction for dropped dimensions; see [`query`].
+    /// The correction for dropped dimensions; see [`refine`].
     pub(crate) correction: f32,
+    /// What near pairs share in segments that the first stage does not read.
+    pub(crate) near: Near,
     /// The difference between neighbouring codes of the first stage's shift.
     pub(crate) shift_step: f32,
     /// The expected error of an estimate, as a standard deviation.
@@ -99,6 +122,21 @@ impl Model {
     #[inline(always)]
     pub(crate) fn alpha(&self) -> f32 {
         alpha(self.metric)
+    }
+
+    /// The size of a vector as far as the first stage knows it: about the norm of its residual in
+    /// the segments that are read there. Linear in their scales: exact where these have the usual
+    /// proportions, otherwise a little less.
+    pub(crate) fn size(&self, layout: &Layout, scale: impl Fn(usize) -> f32) -> f32 {
+        let (mut sum, mut usual_sq) = (0.0, 0.0);
+        for (s, (segment, constants)) in layout.segments.iter().zip(&self.constants).enumerate() {
+            if segment.scan_bits > 0 {
+                let weight = constants.energy(segment.dims) * constants.typical;
+                sum += weight * scale(s);
+                usual_sq += weight * constants.typical;
+            }
+        }
+        if usual_sq > 0.0 { sum / usual_sq.sqrt() } else { 0.0 }
     }
 
     /// Where the bits of a vector lie.

@@ -8,7 +8,7 @@ use super::adjust::GAUSSIAN_STEP;
 use super::encode::{CoarseRotation, EncodeScratch, ListCentroids, Lists, effort};
 use super::layout::{Layout, SegmentLayout};
 use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
-use super::{AdditiveCode, Encoder, Model, Rotation, SegmentConstants, additive_base, alpha};
+use super::{AdditiveCode, Encoder, Model, Near, Rotation, SegmentConstants, additive_base, alpha};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
@@ -196,6 +196,7 @@ pub(crate) fn train(
             lists: set.lists.is_some(),
             additive,
             correction: 0.0,
+            near: Near::default(),
             shift_step: 1.0,
             noise: parts.noise,
         },
@@ -418,9 +419,11 @@ fn near_products(set: &TrainingSet<'_>, basis: &Matrix, pairs: &Pairs, dims: usi
 /// where a segment has no more). How many segments is decided by a model of a query's time.
 fn first_stage(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<u32> {
     // Nanoseconds: a group of 4 bits, a segment's factor, a survivor.
-    const GROUP: f64 = 0.014;
+    const GROUP: f64 = 0.02;
     const FACTOR: f64 = 0.3;
-    const SURVIVOR: f64 = 60.0;
+    const SURVIVOR: f64 = 130.0;
+    // The confidence that searches have unless they ask for another.
+    const CONFIDENCE: f64 = 2.0;
     // The error of the first two bits of a code of so many bits: a grid that is wide enough for
     // the largest coordinate is coarse when only its top bits are read.
     const TWO_BITS: [f64; 14] =
@@ -449,9 +452,9 @@ fn first_stage(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<u32> {
             }
         }
         // Random candidates lie `total_near` above the near ones, with a standard deviation of
-        // `spread`; a candidate survives if its estimate is not three errors above.
+        // `spread`; a candidate survives if its estimate is not so many errors above.
         let deviation = (spread + noise).sqrt().max(1e-30);
-        let gap = total_near - unseen.max(0.0) - 3.0 * noise.sqrt();
+        let gap = total_near - unseen.max(0.0) - CONFIDENCE * noise.sqrt();
         let survivors = 1.0 - normal_below(gap / deviation);
         let cost = groups * GROUP + scanned as f64 * FACTOR + survivors * SURVIVOR;
         if cost < best.0 {
@@ -610,6 +613,8 @@ fn learn_segment(
 ) {
     let range = segment.start..segment.start + segment.dims;
     let count = segment.dims as f64;
+    let scales = encoded.lanes().map(|(block, j)| f64::from(block.scales[s][j]));
+    constants.typical = (scales.sum::<f64>() / encoded.rows.len().max(1) as f64) as f32;
     if segment.bits == 0 {
         // The stored norm is the scale.
         constants.norm = (1.0 / count).sqrt() as f32;
@@ -675,8 +680,8 @@ fn learn_segment(
     constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
 }
 
-/// From the pairs: the cosine of near ones in each segment, the correction for dropped dimensions,
-/// and the step of the shifts.
+/// From the pairs: what near ones share where the first stage does not look, the correction for
+/// dropped dimensions, and the step of the shifts.
 fn learn_pairs(
     encoder: &mut Encoder,
     set: &TrainingSet<'_>,
@@ -686,7 +691,7 @@ fn learn_pairs(
     corrected: bool,
 ) {
     let (dim, dims) = (set.sample.dim(), encoder.model.dims);
-    let mut near_sums = vec![[0.0f64; 3]; layout.segments.len()];
+    let mut near_sums = [0.0f64; 3];
     let mut fit = [0.0f64; 2];
     let (mut shifts, mut shift_count) = ([0.0f64; 2], 0.0f64);
     let mut query = vec![0.0f32; dim];
@@ -706,9 +711,10 @@ fn learn_pairs(
                     |d: usize| f64::from(rotated[d]) - centroid.map_or(0.0, |c| f64::from(c[d]));
                 let (mut kept, mut kept_q, mut kept_x) = (0.0, 0.0, 0.0);
                 let (mut tail, mut tail_q, mut tail_x) = (0.0, 0.0, 0.0);
+                let (mut unseen, mut unseen_q) = (0.0, 0.0);
                 let mut shift = 0.0;
                 for (s, segment) in layout.segments.iter().enumerate() {
-                    let (mut dot, mut qq, mut oo, mut estimate) = (0.0, 0.0, 0.0, 0.0);
+                    let (mut dot, mut qq, mut estimate) = (0.0, 0.0, 0.0);
                     let scale = f64::from(block.scales[s][j]);
                     let levels = encoder.model.constants[s].levels;
                     let boundary = segment.boundary();
@@ -716,7 +722,6 @@ fn learn_pairs(
                         let (o, u) = (f64::from(block.o[d][j]), block.u[d][j]);
                         dot += q(d) * o;
                         qq += q(d) * q(d);
-                        oo += o * o;
                         if segment.bits > 0 {
                             estimate += q(d) * scale * f64::from(u);
                         }
@@ -727,11 +732,9 @@ fn learn_pairs(
                             shift += f64::from(c[d]) * scale * (first - full);
                         }
                     }
-                    if near && qq > 0.0 && oo > 0.0 {
-                        let cosine = dot / (qq * oo).sqrt();
-                        near_sums[s][0] += 1.0;
-                        near_sums[s][1] += cosine;
-                        near_sums[s][2] += cosine * cosine;
+                    if segment.scan_bits == 0 {
+                        unseen += dot;
+                        unseen_q += qq;
                     }
                     if segment.bits == 0 {
                         tail += dot;
@@ -744,6 +747,13 @@ fn learn_pairs(
                         let norm = f64::from(encoder.model.constants[s].norm) * scale;
                         kept_x += norm * norm * segment.dims as f64;
                     }
+                }
+                let size = encoder.model.size(layout, |s| block.scales[s][j]);
+                if near && unseen_q > 0.0 && size > 0.0 {
+                    let share = unseen / (unseen_q.sqrt() * f64::from(size));
+                    near_sums[0] += 1.0;
+                    near_sums[1] += share;
+                    near_sums[2] += share * share;
                 }
                 if kept_q > 0.0 && kept_x > 0.0 {
                     let cosine = (kept / (kept_q * kept_x).sqrt()).clamp(0.0, 1.0);
@@ -758,12 +768,12 @@ fn learn_pairs(
             }
         }
     }
-    for (sums, constants) in near_sums.iter().zip(&mut encoder.model.constants) {
-        let n = sums[0].max(1.0);
-        let mean = sums[1] / n;
-        constants.near_mean = mean as f32;
-        constants.near_deviation = (sums[2] / n - mean * mean).max(0.0).sqrt() as f32;
-    }
+    let n = near_sums[0].max(1.0);
+    let mean = near_sums[1] / n;
+    encoder.model.near = Near {
+        mean: mean as f32,
+        deviation: (near_sums[2] / n - mean * mean).max(0.0).sqrt() as f32,
+    };
     if fit[1] > 0.0 && corrected {
         encoder.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
     }
@@ -774,6 +784,6 @@ fn learn_pairs(
 impl SegmentLayout {
     /// The scale that a record stores for this segment, in the segment's unit.
     pub(crate) fn read_scale(&self, layout: &Layout, record: &[u8]) -> f32 {
-        self.decode_scale(&record[layout.group_bytes() + self.scale..])
+        self.decode_scale(&record[layout.scale_start(self)..])
     }
 }
