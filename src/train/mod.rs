@@ -9,10 +9,12 @@ pub mod kmeans;
 pub mod pca;
 pub mod quantize;
 mod repair;
+mod rounding;
 pub mod sample;
 
 pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
-pub use quantize::RowsI16;
+pub use quantize::{RowsI8, RowsI16};
+pub use rounding::Rounding;
 pub use sample::{sample_rows, sample_rows_with};
