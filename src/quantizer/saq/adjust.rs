@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_error_along_the_vector_is_small() {
-        for (bits, most) in [(1, 0.01), (2, 0.007), (3, 0.0035), (4, 0.002), (5, 0.001), (8, 2e-4)] {
+        for (bits, most) in [(1, 0.01), (2, 0.007), (3, 0.0035), (4, 0.002), (5, 0.001), (8, 2e-4)]
+        {
             let (_, _, quality) = encode(&gaussian(64, 9), bits, FULL);
             assert!(quality.along < most, "{bits} bits: {}", quality.along);
         }
