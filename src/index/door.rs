@@ -6,18 +6,24 @@ use crate::error::{BuildError, VectorError};
 use crate::matrix::{Matrix, check_finite};
 use crate::metric::Metric;
 
-/// Checks a row's norm and brings it to 1 if asked.
-pub(crate) fn check_row(
-    row: &mut [f32],
-    number: usize,
-    normalize: bool,
-) -> Result<(), VectorError> {
+/// Checks a row's norm and returns its square.
+pub(crate) fn check_norm(row: &[f32], number: usize) -> Result<f32, VectorError> {
     // Sums and differences of two such vectors stay finite too.
     const MAX_NORM_SQ: f32 = f32::MAX / 16.0;
     let norm_sq = nonius_simd::dot_f32(row, row);
     if norm_sq.is_nan() || norm_sq > MAX_NORM_SQ {
         return Err(VectorError::TooLarge { row: number });
     }
+    Ok(norm_sq)
+}
+
+/// Checks a row's norm and brings it to 1 if asked.
+pub(crate) fn check_row(
+    row: &mut [f32],
+    number: usize,
+    normalize: bool,
+) -> Result<(), VectorError> {
+    let norm_sq = check_norm(row, number)?;
     if normalize {
         normalize_row(row, norm_sq, number)?;
     }

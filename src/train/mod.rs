@@ -8,13 +8,13 @@ pub mod assign;
 pub mod kmeans;
 pub mod pca;
 pub mod quantize;
-mod quantize8;
 mod repair;
+mod rounding;
 pub mod sample;
 
 pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
-pub use quantize::RowsI16;
-pub use quantize8::RowsI8;
+pub use quantize::{RowsI8, RowsI16};
+pub use rounding::Rounding;
 pub use sample::{sample_rows, sample_rows_with};

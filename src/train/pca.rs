@@ -167,7 +167,7 @@ fn scale(sample: MatrixView<'_>, mean: &[f64]) -> f64 {
 }
 
 /// The covariance of the sample times `scale` squared, both triangles.
-fn covariance(sample: MatrixView<'_>, mean: &[f64], scale: f64) -> DMatrix<f64> {
+pub(super) fn covariance(sample: MatrixView<'_>, mean: &[f64], scale: f64) -> DMatrix<f64> {
     let dim = sample.dim();
     let panels = dim.div_ceil(TILE);
     let mut tiles: Vec<(usize, usize, Vec<f64>)> = (0..panels)

@@ -1,9 +1,17 @@
-//! Rows of `f32` turned into rows of `i16`, the left operand of [`nonius_simd::gemm_i16`].
+//! Rows of `f32` turned into rows of integers, operands of the integer matrix products:
+//! [`RowsI16`] for [`nonius_simd::gemm_i16`], [`RowsI8`] for [`nonius_simd::gemm_i8`].
+//!
+//! ## Sixteen bits
 //!
 //! A row x becomes integers q = round(s x) with s chosen so that the norm of q is just below
 //! 2^15. An inner product of two such rows therefore fits into an `i32`, and
 //! `<x, y> ~= <q_x, q_y> * inverse_x * inverse_y` with inverse = 1 / s. The error is that of
 //! rounding each value to 1/2: about `|x| |y| / 10^5`, whatever the scale of the data.
+//!
+//! ## Eight bits
+//!
+//! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The error
+//! of rounding is about `|x| |y| / (130 sqrt(dim))`.
 
 use nonius_simd::{Vectorize, level};
 
@@ -104,6 +112,169 @@ impl RowsI16 {
     }
 }
 
+/// Rows quantized to `i8`, with buffers that are kept from call to call.
+#[derive(Clone, Debug, Default)]
+pub struct RowsI8 {
+    depth: usize,
+    values: Vec<i8>,
+    inverse: Vec<f32>,
+    sums: Vec<i32>,
+    norms_sq: Vec<f32>,
+    centred: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+impl RowsI8 {
+    /// Replaces the contents by the quantized `rows` (a whole number of rows of `dim` values). See
+    /// [`quantize_centred`](RowsI8::quantize_centred).
+    ///
+    /// # Panics
+    /// If `dim` is 0 or `rows` is no whole number of rows.
+    pub fn quantize(&mut self, dim: usize, rows: &[f32]) {
+        let mut zeros = std::mem::take(&mut self.zeros);
+        zeros.resize(dim, 0.0);
+        self.quantize_centred(rows, &zeros);
+        self.zeros = zeros;
+    }
+
+    /// Replaces the contents by the quantized differences of `rows` to `mean`; the dimension is
+    /// that of `mean`. A row that is zero, too small to have a nonzero scale, or not finite becomes
+    /// zeros.
+    ///
+    /// # Panics
+    /// If `mean` is empty or `rows` is no whole number of rows.
+    pub fn quantize_centred(&mut self, rows: &[f32], mean: &[f32]) {
+        let dim = mean.len();
+        assert!(dim > 0, "a row needs at least one value");
+        let count = rows.len() / dim;
+        assert_eq!(rows.len(), count * dim, "no whole rows of {dim}");
+        self.depth = dim.next_multiple_of(4);
+        // Every value is overwritten below, the padding included.
+        self.values.resize(count * self.depth, 0);
+        self.inverse.resize(count, 0.0);
+        self.sums.resize(count, 0);
+        self.norms_sq.resize(count, 0.0);
+        self.centred.resize(dim, 0.0);
+        level().vectorize(Quantize8 { rows, mean, out: self });
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.inverse.len()
+    }
+
+    /// The length of a quantized row: the dimension rounded up to a multiple of 4.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The integers, row by row: `rows x depth`, of magnitude 127 at most.
+    pub fn values(&self) -> &[i8] {
+        &self.values
+    }
+
+    /// One number per row: `inverse[i] * values[i]` is close to row i. 0 for zero rows.
+    pub fn inverse(&self) -> &[f32] {
+        &self.inverse
+    }
+
+    /// The sum of the integers of every row.
+    pub fn sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// The squared norm of every centred row, as that of [`RowsI16::norms_sq`].
+    pub fn norms_sq(&self) -> &[f32] {
+        &self.norms_sq
+    }
+}
+
+struct Quantize8<'a> {
+    rows: &'a [f32],
+    mean: &'a [f32],
+    out: &'a mut RowsI8,
+}
+
+impl Vectorize for Quantize8<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Quantize8 { rows, mean, out } = self;
+        let RowsI8 { depth, values, inverse, sums, norms_sq, centred, .. } = out;
+        let outs = values.chunks_exact_mut(*depth);
+        for (i, (row, out)) in rows.chunks_exact(mean.len()).zip(outs).enumerate() {
+            centre(row, mean, centred);
+            let (norm_sq, largest) = norm_and_largest(centred);
+            let (values, padding) = out.split_at_mut(mean.len());
+            padding.fill(0);
+            if NORM_SQ_RANGE.contains(&norm_sq) {
+                let scale = 127.0 / largest;
+                let squares;
+                (sums[i], squares) = round_i8(centred, scale, values);
+                // With x the row and q the integers, `inverse * <x, q> = |x|^2`: rounding shall
+                // have no error along the row, which near neighbours would see. |scale x - q|^2
+                // is next to nothing, so 2 scale <x, q> is |scale x|^2 + |q|^2.
+                inverse[i] = 2.0 * norm_sq / (norm_sq * scale + squares as f32 / scale);
+                norms_sq[i] = norm_sq;
+            } else {
+                (inverse[i], norms_sq[i]) = quantize_extreme_i8(row, mean, values);
+                sums[i] = values.iter().map(|&v| i32::from(v)).sum();
+            }
+        }
+    }
+}
+
+/// The squared norm, that of [`sum_of_squares`], and the largest magnitude.
+#[inline(always)]
+fn norm_and_largest(x: &[f32]) -> (f32, f32) {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let (mut sums, mut largest) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for chunk in chunks {
+        for j in 0..LANES {
+            let magnitude = chunk[j].abs();
+            sums[j] += chunk[j] * chunk[j];
+            largest[j] = if magnitude > largest[j] { magnitude } else { largest[j] };
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += x * x;
+    }
+    let largest = largest.iter().chain(rest).fold(0.0f32, |largest, x| x.abs().max(largest));
+    (add_lanes(sums), largest)
+}
+
+/// Rounds to integers; returns their sum and that of their squares. A plain loop of integer sums,
+/// which the compiler turns into vectors whatever their order.
+#[inline(always)]
+fn round_i8(x: &[f32], scale: f32, out: &mut [i8]) -> (i32, i32) {
+    let (mut sum, mut squares) = (0, 0);
+    for (out, x) in out.iter_mut().zip(x) {
+        let rounded = (x * scale + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+        sum += rounded;
+        squares += rounded * rounded;
+        *out = rounded as i8;
+    }
+    (sum, squares)
+}
+
+/// As [`quantize_extreme`], to eight bits.
+#[cold]
+fn quantize_extreme_i8(row: &[f32], mean: &[f32], out: &mut [i8]) -> (f32, f32) {
+    let values = || row.iter().zip(mean).map(|(&x, &mean)| f64::from(x) - f64::from(mean));
+    let norm_sq: f64 = values().map(|x| x * x).sum();
+    let largest = values().fold(0.0, |largest, x| x.abs().max(largest));
+    let inverse = (largest / 127.0) as f32;
+    out.fill(0);
+    if !norm_sq.is_finite() || inverse == 0.0 {
+        return (0.0, if norm_sq.is_nan() { f32::INFINITY } else { norm_sq as f32 });
+    }
+    for (out, x) in out.iter_mut().zip(values()) {
+        *out = (x * (127.0 / largest)).round_ties_even() as i8;
+    }
+    (inverse, norm_sq as f32)
+}
+
 /// The norm that a row is scaled to. Rounding moves every value by 1/2 at most, so the norm by
 /// sqrt(dim) / 2; the rest of the margin covers the error of the `f32` sum of squares.
 fn target_norm(dim: usize) -> f32 {
@@ -156,9 +327,7 @@ impl Vectorize for Quantize<'_> {
         for (i, (row, out)) in rows.chunks_exact(dim).zip(outs).enumerate() {
             let x = match mean {
                 Some(mean) => {
-                    for ((out, x), mean) in centred.iter_mut().zip(row).zip(mean) {
-                        *out = x - mean;
-                    }
+                    centre(row, mean, centred);
                     &*centred
                 }
                 None => row,
@@ -176,6 +345,15 @@ impl Vectorize for Quantize<'_> {
     }
 }
 
+/// Subtracts the mean from a row. A loop of its own: in one with sums, the compiler would keep the
+/// sums in memory.
+#[inline(always)]
+fn centre(row: &[f32], mean: &[f32], out: &mut [f32]) {
+    for ((out, x), mean) in out.iter_mut().zip(row).zip(mean) {
+        *out = x - mean;
+    }
+}
+
 /// The squared norm, in a fixed order of summation over lanes.
 #[inline(always)]
 fn sum_of_squares(x: &[f32]) -> f32 {
@@ -189,6 +367,11 @@ fn sum_of_squares(x: &[f32]) -> f32 {
     for (sum, x) in sums.iter_mut().zip(rest) {
         *sum += x * x;
     }
+    add_lanes(sums)
+}
+
+#[inline(always)]
+fn add_lanes(mut sums: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for j in 0..width {
@@ -313,13 +496,64 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_eight_bits_are_close_and_right_along_themselves() {
+        for dim in [1, 3, 4, 16, 33, 128, 384] {
+            let rows = gaussian(20, dim, 7);
+            let mean = gaussian(1, dim, 8);
+            let (mut narrow, mut wide) = (RowsI8::default(), RowsI16::new());
+            narrow.quantize_centred(&rows, &mean);
+            wide.quantize_centred(&rows, &mean);
+            assert_eq!((narrow.rows(), narrow.depth() % 4), (20, 0));
+            assert_eq!(narrow.norms_sq(), wide.norms_sq());
+            for (i, values) in narrow.values().chunks_exact(narrow.depth()).enumerate() {
+                let (values, padding) = values.split_at(dim);
+                assert!(padding.iter().all(|&v| v == 0));
+                assert_eq!(narrow.sums()[i], values.iter().map(|&v| i32::from(v)).sum());
+                let x = || rows[i * dim..].iter().zip(&mean).map(|(x, mean)| x - mean);
+                let largest = x().fold(0.0f32, |largest, x| x.abs().max(largest));
+                let mut dot = 0.0;
+                for (x, &v) in x().zip(values) {
+                    let error = (x - f32::from(v) * narrow.inverse()[i]).abs();
+                    // Half a step for rounding, and as much again for what mends the length.
+                    assert!(error <= largest / 127.0, "dim {dim}: {error} of {largest}");
+                    dot += x * f32::from(v) * narrow.inverse()[i];
+                }
+                let along = dot / narrow.norms_sq()[i] - 1.0;
+                assert!(along.abs() < 1e-4, "dim {dim}: {along}");
+            }
+        }
+    }
+
+    #[test]
+    fn unusual_rows_of_eight_bits_are_safe() {
+        let mut quantized = RowsI8::default();
+        for value in [0.0, 1e-45, 1e-30, 1.0, 1e19, 3e38, f32::INFINITY, f32::NAN] {
+            quantized.quantize_centred(&[value, 0.0, -value], &[0.0; 3]);
+            let inverse = quantized.inverse()[0];
+            assert!(inverse.is_finite() && inverse >= 0.0, "{value}");
+            assert!(!quantized.norms_sq()[0].is_nan(), "{value}");
+            let expected = if inverse > 0.0 { [127, 0, -127, 0] } else { [0; 4] };
+            assert_eq!(quantized.values(), expected, "{value}");
+            if (1e-30..1e38).contains(&value) {
+                assert!((inverse * 127.0 / value - 1.0).abs() < 1e-5, "{value}");
+            }
+        }
+        // Differences that overflow f32 still make sense.
+        quantized.quantize_centred(&[3e38, 1.0], &[-3e38, 0.0]);
+        assert_eq!(quantized.values(), [127, 0, 0, 0]);
+    }
+
+    #[test]
     fn every_level_gives_the_same_rows() {
         let rows = gaussian(13, 77, 5);
         let mean = gaussian(1, 77, 6);
         let run = || {
             let mut quantized = RowsI16::new();
             quantized.quantize_centred(&rows, &mean);
-            (quantized.values().to_vec(), quantized.inverse().to_vec())
+            let mut narrow = RowsI8::default();
+            narrow.quantize_centred(&rows, &mean);
+            let wide = (quantized.values().to_vec(), quantized.inverse().to_vec());
+            (wide, narrow.values().to_vec(), narrow.inverse().to_vec(), narrow.sums().to_vec())
         };
         let truth = with_level(nonius_simd::Level::Scalar, run);
         for level in available() {

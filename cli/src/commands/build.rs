@@ -42,7 +42,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
 
-    /// Encode about 1.6 times as fast, for 2 to 4% more error (up to 9% with erabitq)
+    /// Encode about 1.8 times as fast, for up to 4% more error
     #[arg(long)]
     fast: bool,
 

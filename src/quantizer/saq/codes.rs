@@ -12,7 +12,7 @@ use super::train::{TrainingSet, train};
 use super::{Encoder, Segment};
 use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
-use crate::index::{check_row, mean_of, prepare_query, scale_of};
+use crate::index::{check_norm, check_row, mean_of, prepare_query, scale_of};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
@@ -183,8 +183,7 @@ impl Saq {
         if rows.dim() != dim {
             return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
         }
-        let mut rows = Matrix::new(dim, rows.data().to_vec())?;
-        accept(model.metric, &mut rows)?;
+        let normalizes = model.metric.normalizes();
         let layout = self.layout.clone();
         let stride = layout.record_bytes();
         let len = rows.rows();
@@ -194,19 +193,43 @@ impl Saq {
         let rest_chunk = (layout.rest_bytes * BLOCK).max(1);
         let mut rests: Vec<&mut [u8]> = rest.chunks_mut(rest_chunk).collect();
         rests.resize_with(len.div_ceil(BLOCK), Default::default);
-        blocks
+        // A block's rows are checked, and copied only if their norms have to change, right before
+        // they are encoded: they come from memory once.
+        let refused = blocks
             .par_chunks_mut(layout.block_bytes())
             .zip(rests)
             .zip(rows.data().par_chunks(BLOCK * dim))
-            .for_each_init(EncodeScratch::default, |scratch, ((block, rest), rows)| {
-                let mut records = vec![0; rows.len() / dim * stride];
-                self.encoder.encode_rows(&layout, rows, None, scratch, &mut records);
-                layout.pack_block(&records, stride, block);
+            .enumerate()
+            .map_init(Buffers::default, |buffers, (number, ((block, rest), rows))| {
+                let first = number * BLOCK;
+                let Buffers { scratch, unit, records } = buffers;
+                let rows = if normalizes {
+                    unit.clear();
+                    unit.extend_from_slice(rows);
+                    for (i, row) in unit.chunks_exact_mut(dim).enumerate() {
+                        check_row(row, first + i, true)?;
+                    }
+                    unit
+                } else {
+                    for (i, row) in rows.chunks_exact(dim).enumerate() {
+                        check_norm(row, first + i)?;
+                    }
+                    rows
+                };
+                // Every byte is overwritten.
+                records.resize(rows.len() / dim * stride, 0);
+                self.encoder.encode_rows(&layout, rows, None, scratch, records);
+                layout.pack_block(records, stride, block);
+                let size = layout.rest_bytes;
                 for (i, record) in records.chunks_exact(stride).enumerate() {
-                    let size = layout.rest_bytes;
                     rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
                 }
-            });
+                Ok(())
+            })
+            .find_first(Result::is_err);
+        if let Some(refused) = refused {
+            refused?;
+        }
         Ok(SaqCodes { layout, blocks, rest, len })
     }
 
@@ -309,6 +332,15 @@ impl Saq {
             "codes of another quantizer"
         );
     }
+}
+
+/// What encoding blocks of rows needs, one set a thread.
+#[derive(Default)]
+struct Buffers {
+    scratch: EncodeScratch,
+    /// Rows of unit norm.
+    unit: Vec<f32>,
+    records: Vec<u8>,
 }
 
 /// Checks rows, and brings them to unit norm if the metric wants it.

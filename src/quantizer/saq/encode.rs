@@ -1,13 +1,13 @@
 //! From vectors to records: rotation, adjustment and packing, 32 vectors at a time.
 
-use nonius_simd::{BLOCK, Panels, Panels8, Vectorize, Word, gemm_i8, gemm_i16, transpose_16};
+use nonius_simd::{BLOCK, Vectorize};
 
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
+use super::rotate::RotatedLanes;
 use super::scale::ScaleFormat;
-use super::{Encoder, Rotation, Segment, SegmentConstants};
+use super::{Encoder, Rotation, SegmentConstants};
 use crate::matrix::MatrixView;
-use crate::train::RowsI16;
 
 /// How the additive factor of a vector is stored: linearly in 16 bits over the range of the
 /// training sample, or as `f32` where that would be too coarse.
@@ -121,14 +121,7 @@ impl ListCentroids {
 #[derive(Default)]
 pub(crate) struct EncodeScratch {
     scaled: Vec<f32>,
-    rows: RowsI16,
-    packed: Vec<i16>,
-    narrow: Vec<i8>,
-    packed8: Vec<i8>,
-    /// Rotated rows as integers: dims x 32.
-    product: Vec<i32>,
-    fine: LaneScale,
-    coarse: LaneScale,
+    rotated: RotatedLanes,
     /// Residuals: dims x 32.
     o: Vec<Lanes>,
     /// Centroids of the lanes: dims x 32.
@@ -165,10 +158,11 @@ impl Encoder {
             let mut additive = [0.0; BLOCK];
             let mut scaled = std::mem::take(&mut scratch.scaled);
             let rows = self.model.scaled(rows, &mut scaled);
-            scratch.rows.quantize_centred(rows, &self.mean);
-            super::additive_base(self.model.metric, &self.mean, rows, &scratch.rows, &mut additive);
+            self.rotate_lanes(rows, &mut scratch.rotated);
+            let norms_sq = scratch.rotated.norms_sq();
+            super::additive_base(self.model.metric, &self.mean, rows, norms_sq, &mut additive);
             let mut norms = Norms { x: [0.0; BLOCK], c: [0.0; BLOCK], o: [0.0; BLOCK] };
-            norms.x[..count].copy_from_slice(scratch.rows.norms_sq());
+            norms.x[..count].copy_from_slice(norms_sq);
             norms.o = norms.x;
             if let Some(lists) = &lists
                 && self.rotated < self.model.dims
@@ -182,7 +176,6 @@ impl Encoder {
                 }
             }
             scratch.scaled = scaled;
-            self.rotate_lanes(scratch);
             let lists = lists
                 .map(|l| Lists { of_row: &l.of_row[first..first + count], centroids: l.centroids });
             nonius_simd::level().vectorize(EncodeBlock {
@@ -196,149 +189,6 @@ impl Encoder {
                 records: &mut records[first * stride..(first + count) * stride],
             });
         }
-    }
-
-    /// Multiplies the quantized rows of the scratch (up to 32) by the rotation: afterwards
-    /// `scratch.product` holds the rotated rows, a lane each, as integers.
-    fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
-        let fine = self.coarse.as_ref().map_or(self.rotated, |coarse| coarse.start);
-        scratch.product.resize(self.rotated * BLOCK, 0);
-        scratch.fine = LaneScale::default();
-        scratch.coarse = LaneScale::default();
-        if fine > 0 {
-            let EncodeScratch { rows, packed, product, fine: lanes, .. } = scratch;
-            let depth = rows.depth();
-            pack_lanes::<i16, 2>(packed, depth, rows.values());
-            let matrix = &self.rotation.rows[..fine * depth];
-            gemm_i16(matrix, Panels::new(BLOCK, depth, packed), &mut product[..fine * BLOCK]);
-            lanes.factors[..rows.rows()].copy_from_slice(rows.inverse());
-        }
-        if let Some(coarse) = &self.coarse {
-            coarse.rotate_lanes(scratch);
-        }
-    }
-
-    /// What the products of a segment's dimensions are multiplied by, and whether they come from
-    /// the coarse rotation.
-    fn row_factors(&self, segment: &SegmentLayout) -> (&[f32], bool) {
-        let (start, end) = (segment.start, segment.start + segment.dims);
-        match &self.coarse {
-            Some(coarse) if start >= coarse.start => {
-                (&coarse.inverse[start - coarse.start..end - coarse.start], true)
-            }
-            _ => (&self.rotation.inverse[start..end], false),
-        }
-    }
-}
-
-/// How the products of each lane become coordinates: `(product - offset) * factor`, times the
-/// factor of the row of the rotation.
-#[derive(Clone, Copy, Default)]
-struct LaneScale {
-    factors: Lanes,
-    offsets: [i32; BLOCK],
-}
-
-/// The largest number of bits for which eight bits of the rotation will do.
-const COARSE_BITS: u32 = 5;
-
-/// The rotation of the segments with few bits in eight bits, for
-/// [`Encoding::Fast`](crate::Encoding): half the work, and an error of about a hundredth of a
-/// coordinate's standard deviation.
-#[derive(Clone, Debug)]
-pub(crate) struct CoarseRotation {
-    /// The first dimension that is rotated so.
-    start: usize,
-    /// Row by row, each of the dimension rounded up to a multiple of 4; 128 is added.
-    rows: Vec<u8>,
-    /// What each row is multiplied by.
-    inverse: Vec<f32>,
-}
-
-impl CoarseRotation {
-    /// Rounds the rows of a rotation that belong to segments with few bits.
-    pub(crate) fn of(rotation: &Rotation, dim: usize, plan: &[Segment]) -> CoarseRotation {
-        let depth = dim.next_multiple_of(4);
-        let start = plan.iter().take_while(|s| s.bits > COARSE_BITS).map(|s| s.dims).sum::<usize>();
-        let coded = plan.iter().filter(|s| s.bits > 0).map(|s| s.dims).sum::<usize>();
-        let mut coarse = CoarseRotation { start, rows: Vec::new(), inverse: Vec::new() };
-        let mut narrow = vec![0i8; depth];
-        let rows = rotation.rows.chunks_exact(dim.next_multiple_of(2));
-        for (row, &inverse) in rows.zip(&rotation.inverse).take(coded).skip(start) {
-            let (factor, _) = narrow_row(row, &mut narrow);
-            coarse.inverse.push(inverse * factor);
-            coarse.rows.extend(narrow.iter().map(|&v| (i16::from(v) + 128) as u8));
-        }
-        coarse
-    }
-
-    fn rotate_lanes(&self, scratch: &mut EncodeScratch) {
-        let dims = self.inverse.len();
-        if dims == 0 {
-            return;
-        }
-        let depth = self.rows.len() / dims;
-        let EncodeScratch { rows, narrow, packed8, product, coarse: lanes, .. } = scratch;
-        narrow.resize(BLOCK * depth, 0);
-        let wide = rows.values().chunks_exact(rows.depth());
-        for (lane, (row, out)) in wide.zip(narrow.chunks_exact_mut(depth)).enumerate() {
-            let (factor, sum) = nonius_simd::level().vectorize(Narrow { row, out });
-            lanes.factors[lane] = factor * rows.inverse()[lane];
-            // The rows carry 128 too much in every value.
-            lanes.offsets[lane] = 128 * sum;
-        }
-        pack_lanes::<i8, 4>(packed8, depth, &narrow[..rows.rows() * depth]);
-        let product = &mut product[self.start * BLOCK..];
-        gemm_i8(&self.rows, Panels8::new(BLOCK, depth, packed8), product);
-    }
-}
-
-struct Narrow<'a> {
-    row: &'a [i16],
-    out: &'a mut [i8],
-}
-
-impl Vectorize for Narrow<'_> {
-    type Output = (f32, i32);
-
-    #[inline(always)]
-    fn run(self) -> (f32, i32) {
-        narrow_row(self.row, self.out)
-    }
-}
-
-/// Rounds a row to eight bits. Returns what the result is multiplied by to give the row, and the
-/// sum of the result.
-#[inline(always)]
-fn narrow_row(row: &[i16], out: &mut [i8]) -> (f32, i32) {
-    let largest = row.iter().fold(1u16, |m, v| m.max(v.unsigned_abs()));
-    let scale = 127.0 / f32::from(largest);
-    let mut sum = 0;
-    for (out, &v) in out.iter_mut().zip(row) {
-        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: the integer ends up in the low bits.
-        let rounded = (f32::from(v) * scale + ROUND).to_bits() as i8;
-        *out = rounded;
-        sum += i32::from(rounded);
-    }
-    for out in out.iter_mut().skip(row.len()) {
-        *out = 0;
-    }
-    (f32::from(largest) / 127.0, sum)
-}
-
-/// Packs up to 32 rows of `depth` values into two panels of 16 rows, as [`Panels`] and
-/// [`Panels8`] want them: `N` values of each row side by side.
-fn pack_lanes<T: Copy + Default, const N: usize>(packed: &mut Vec<T>, depth: usize, rows: &[T])
-where
-    [T; N]: Word,
-{
-    // Both panels are overwritten whole.
-    packed.resize(BLOCK * depth, T::default());
-    let (first, second) = rows.split_at(rows.len().min(16 * depth));
-    let (low, high) = packed.split_at_mut(16 * depth);
-    for (rows, panel) in [(first, low), (second, high)] {
-        let columns = panel.as_chunks_mut::<N>().0.as_chunks_mut::<16>().0;
-        transpose_16(rows.as_chunks::<N>().0, columns);
     }
 }
 
@@ -371,8 +221,7 @@ impl Vectorize for EncodeBlock<'_> {
     fn run(self) {
         let EncodeBlock { saq, layout, lists, scratch, count, mut additive, norms, records } = self;
         let model = &saq.model;
-        let EncodeScratch { product, fine, coarse, o, c, u, codes, bytes, .. } = scratch;
-        let product = product.as_chunks::<BLOCK>().0;
+        let EncodeScratch { rotated, o, c, u, codes, bytes, .. } = scratch;
         o.resize(layout.dims, [0.0; BLOCK]);
         if let Some(lists) = lists {
             c.resize(layout.dims, [0.0; BLOCK]);
@@ -390,7 +239,9 @@ impl Vectorize for EncodeBlock<'_> {
         let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         // |o|^2 and <centroid, o> over the segments seen so far.
         let (mut seen_sq, mut seen_dot) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
+        for ((segment, constants), &along) in
+            layout.segments.iter().zip(&model.constants).zip(&saq.along)
+        {
             let range = segment.start..segment.start + segment.dims;
             let u = &mut u[range.clone()];
             let mut scale = [0.0f32; BLOCK];
@@ -409,13 +260,7 @@ impl Vectorize for EncodeBlock<'_> {
                 norm_codes(&left_sq, constants.unit)
             } else {
                 let o = &mut o[range.clone()];
-                let (rows, is_coarse) = saq.row_factors(segment);
-                let lanes = if is_coarse { &*coarse } else { &*fine };
-                for ((o, product), &row) in o.iter_mut().zip(&product[range.clone()]).zip(rows) {
-                    for j in 0..BLOCK {
-                        o[j] = (product[j] - lanes.offsets[j]) as f32 * (row * lanes.factors[j]);
-                    }
-                }
+                saq.coordinates(rotated, range.clone(), o);
                 if lists.is_some() {
                     // One flat loop: of two nested ones the compiler would vectorise the outer,
                     // with gathers.
@@ -435,7 +280,8 @@ impl Vectorize for EncodeBlock<'_> {
                     code.scale_code = norm_codes(&code.norm_sq, constants.unit);
                 } else {
                     let format = ScaleFormat::of_bits(segment.bits);
-                    encode_segment(o, segment.bits, constants.unit, format, saq.effort, &mut code);
+                    let unit = constants.unit;
+                    encode_segment(o, segment.bits, unit, format, saq.effort, along, &mut code);
                 }
                 scale = code.scale;
                 for j in 0..BLOCK {
@@ -640,7 +486,7 @@ impl EncodeScratch {
 /// The effort that stands for an [`Encoding`](crate::Encoding).
 pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
-        crate::index::Encoding::Full => Effort { steps: 4, sweeps: 1 },
+        crate::index::Encoding::Full => Effort { steps: 3, sweeps: 1 },
         crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
     }
 }

@@ -27,6 +27,7 @@ mod layout;
 mod plan;
 mod query;
 mod refine;
+mod rotate;
 mod scale;
 mod train;
 
@@ -43,9 +44,8 @@ pub(crate) use train::{TrainingSet, rescale, train};
 use bytemuck::{Pod, Zeroable};
 
 use crate::metric::Metric;
-use crate::train::RowsI16;
 use adjust::Effort;
-use encode::CoarseRotation;
+use rotate::CoarseRotation;
 
 /// What a segment's codes stand for, learnt from the sample. Everything is in units of the
 /// vector's scale unless said. The file holds them as they are here.
@@ -180,17 +180,17 @@ fn alpha(metric: Metric) -> f32 {
 }
 
 /// The part of the additive factor that does not depend on the code: `|x|^2` relative to the mean,
-/// or what the mean adds to a negated inner product. `rows` are centred in `quantized`.
+/// or what the mean adds to a negated inner product. `norms_sq` are those of the centred rows.
 pub(crate) fn additive_base(
     metric: Metric,
     mean: &[f32],
     rows: &[f32],
-    quantized: &RowsI16,
+    norms_sq: &[f32],
     out: &mut [f32],
 ) {
     match metric {
         Metric::L2 | Metric::Cosine => {
-            out[..quantized.rows()].copy_from_slice(quantized.norms_sq());
+            out[..norms_sq.len()].copy_from_slice(norms_sq);
         }
         Metric::InnerProduct => {
             let mean_sq = nonius_simd::dot_f32(mean, mean);
@@ -201,7 +201,7 @@ pub(crate) fn additive_base(
     }
 }
 
-/// An orthogonal transform by [`RowsI16`]: `dims x dim`, in the two layouts that kernels read.
+/// An orthogonal transform by [`RowsI16`](crate::train::RowsI16): `dims x dim`, in the two layouts that kernels read.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
     /// Row by row, each of the dimension rounded up to an even number: for encoding.
@@ -224,4 +224,6 @@ pub(crate) struct Encoder {
     /// Taken for encoding where speed comes first.
     coarse: Option<CoarseRotation>,
     effort: Effort,
+    /// For each segment how much the error along a vector weighs; see [`adjust::encode_segment`].
+    along: Vec<f32>,
 }

@@ -5,9 +5,10 @@ use rayon::prelude::*;
 use nonius_simd::{BLOCK, Panels, gemm_i16};
 
 use super::adjust::GAUSSIAN_STEP;
-use super::encode::{CoarseRotation, EncodeScratch, ListCentroids, Lists, effort};
+use super::encode::{EncodeScratch, ListCentroids, Lists, effort};
 use super::layout::{Layout, SegmentLayout};
 use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
+use super::rotate::CoarseRotation;
 use super::{AdditiveCode, Encoder, Model, Near, Rotation, SegmentConstants, additive_base, alpha};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
@@ -205,14 +206,31 @@ pub(crate) fn train(
         rotated: dims,
         coarse: None,
         effort: effort(encoding),
+        along: along_weights(&plan, &variances, &near),
     };
     learn_constants(&mut encoder, set, &pairs, corrected);
     encoder.model.scale = set.scale;
     encoder.rotated = plan.iter().filter(|s| s.bits > 0).map(|s| s.dims).sum();
     if encoding == Encoding::Fast {
-        encoder.coarse = Some(CoarseRotation::of(&encoder.rotation, dim, &plan));
+        let (rotation, sample) = (&encoder.rotation, set.sample);
+        encoder.coarse = Some(CoarseRotation::of(rotation, sample, set.mean, &plan, &variances));
     }
     Ok(encoder)
+}
+
+/// For each segment the squared cosine of near pairs: it weighs the error along a vector.
+fn along_weights(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<f32> {
+    let mut start = 0;
+    plan.iter()
+        .map(|segment| {
+            let range = start..start + segment.dims;
+            start += segment.dims;
+            let variance: f64 = variances[range.clone()].iter().sum();
+            let cosine = near[range].iter().sum::<f64>() / variance.max(f64::MIN_POSITIVE);
+            // Queries that are not like the sample may be nearer than any pair of it.
+            (cosine * cosine).clamp(0.1, 1.0) as f32
+        })
+        .collect()
 }
 
 /// What is expected of a plan before anything is encoded.
@@ -255,7 +273,7 @@ fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
     for values in set.sample.data().chunks(256 * dim) {
         rows.quantize_centred(values, set.mean);
         base.resize(rows.rows(), 0.0);
-        additive_base(set.metric, set.mean, values, &rows, &mut base);
+        additive_base(set.metric, set.mean, values, rows.norms_sq(), &mut base);
         for &value in &base {
             low = low.min(value);
             high = high.max(value);
@@ -338,7 +356,7 @@ fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
             gemm_i16(rows.values(), panels, &mut product);
             let mut keys = vec![0.0; rows.rows() * queries];
             let mut bases = vec![0.0; rows.rows()];
-            additive_base(set.metric, set.mean, chunk, &rows, &mut bases);
+            additive_base(set.metric, set.mean, chunk, rows.norms_sq(), &mut bases);
             for (i, base) in bases.into_iter().enumerate() {
                 for q in 0..queries {
                     let dot = product[i * panels.padded_rows() + q] as f32;

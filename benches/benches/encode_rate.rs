@@ -1,0 +1,73 @@
+//! How many vectors are encoded a second, rotation included: with one thread and with two, at full
+//! quality and in the fast mode, the four taking turns so that what disturbs one disturbs all.
+//!
+//! `cargo bench -p nonius-benches --bench encode_rate -- [FILE [QUANTIZER [REPEATS]]]`
+//!
+//! FILE holds the vectors in any format of `nonius-datasets`, for example `.npy`; without one they
+//! are generated, of 384 dimensions. The quantizer is `saq:4` unless said.
+
+use std::time::Instant;
+
+use nonius::{Encoding, Matrix, QuantizerSpec, Saq, SaqConfig};
+use nonius_datasets::{Synthetic, read_matrix};
+use rayon::ThreadPool;
+
+const MODES: [Encoding; 2] = [Encoding::Full, Encoding::Fast];
+const THREADS: [usize; 2] = [1, 2];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let set: Matrix = match arguments.first() {
+        Some(file) => nonius_datasets::load(file)?,
+        None => {
+            let set = Synthetic { rows: 50_000, dim: 384, seed: 1, ..Synthetic::default() };
+            read_matrix(&set.generator())?
+        }
+    };
+    let quantizer: QuantizerSpec = arguments.get(1).map_or("saq:4", String::as_str).parse()?;
+    let repeats: usize = arguments.get(2).map_or("11", String::as_str).parse()?;
+
+    let encoders = MODES.map(|encoding| {
+        let config = SaqConfig { quantizer, encoding, ..SaqConfig::default() };
+        Saq::train(set.view(), &config)
+    });
+    let mut pools: Vec<ThreadPool> = Vec::new();
+    for threads in THREADS {
+        pools.push(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?);
+    }
+    let mut rates = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
+    // The first round is for caches and memory, and does not count.
+    for round in 0..=repeats {
+        for (encoder, rates) in encoders.iter().zip(&mut rates) {
+            let saq = encoder.as_ref().map_err(|error| error.to_string())?;
+            for (pool, rates) in pools.iter().zip(rates) {
+                let start = Instant::now();
+                let codes = pool.install(|| saq.encode(set.view()))?;
+                let seconds = start.elapsed().as_secs_f64();
+                if round > 0 {
+                    rates.push(codes.len() as f64 / seconds);
+                }
+            }
+        }
+    }
+
+    println!("{} vectors of {} dimensions, {quantizer}, {repeats} repeats", set.rows(), set.dim());
+    println!("{:>5} {:>8} {:>12} {:>12}   vectors/s", "mode", "threads", "best", "median");
+    for (mode, rates) in MODES.iter().zip(&mut rates) {
+        let mut best_of_one = None;
+        for (threads, rates) in THREADS.iter().zip(rates) {
+            rates.sort_by(f64::total_cmp);
+            let (best, median) = (rates[rates.len() - 1], rates[rates.len() / 2]);
+            let one = *best_of_one.get_or_insert((best, median));
+            let mode = format!("{mode:?}").to_lowercase();
+            println!(
+                "{mode:>5} {threads:>8} {best:>12.0} {median:>12.0}   x{:.2} best, x{:.2} median",
+                best / one.0,
+                median / one.1
+            );
+        }
+    }
+    Ok(())
+}
