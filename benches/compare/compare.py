@@ -32,13 +32,13 @@ def parser():
     quality = command("quality", "accuracy of codes at equal bytes")
     quality.add_argument("--tool", default=RELEASE / "nonius", help="the tool, a release build")
     quality.add_argument("--quantizers", default="saq:16B,saq:24B,saq:32B,saq:48B,saq:64B,saq:96B,"
-                         "saq:2,saq:4,saq:6,saq:8", help="of Nonius")
+                         "saq:2,saq:4,saq:6,saq:8", help="of Nonius, or none")
     quality.add_argument("--peers", choices=("all", "none"), default="all")
     quality.add_argument("--codecs", help="of peers, such as pq:16,eden:4 [default: all]")
     quality.add_argument("--bytes", default="16,24,32,48,64,96", help="of PQ, OPQ and RQ")
     quality.add_argument("--train-rows", type=int, default=30_000, help="that peers train on")
     quality.add_argument("--slow-queries", type=int, default=200,
-                         help="for codecs whose estimates take long (RaBitQ)")
+                         help="for codecs with estimators of their own, which take long (EDEN, RaBitQ)")
 
     speed = command("speed", "queries a second at equal recall")
     speed.add_argument("--worker", default=RELEASE / "nonius-compare-worker",

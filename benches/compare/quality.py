@@ -101,6 +101,8 @@ def measure_apart(name, arguments):
 
 def measure_nonius(tool, files, quantizers, max_queries):
     """Rows of `nonius quality`, on one thread."""
+    if quantizers == "none":
+        return []
     base, queries, truth = files
     with tempfile.TemporaryDirectory() as folder:
         if max_queries:
