@@ -1,0 +1,37 @@
+"""Rows as a table for people, as Markdown and as CSV."""
+
+import csv
+import sys
+
+
+def text(columns, rows):
+    """A table with aligned columns; the first column is left-aligned."""
+    cells = [list(columns)] + [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = []
+    for row in cells:
+        line = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
+        lines.append("  ".join(line).rstrip())
+    return "\n".join(lines)
+
+
+def markdown(columns, rows):
+    """The same as Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = ["" if cell is None else str(cell).replace("|", "\\|") for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_csv(path, rows):
+    """Dictionaries with the same keys."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def note(message):
+    """Progress, to stderr."""
+    print(message, file=sys.stderr, flush=True)
