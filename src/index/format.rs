@@ -467,6 +467,17 @@ impl Parts {
         })
     }
 
+    /// Asks for the kept vector at a position.
+    #[inline]
+    pub(crate) fn fetch_kept(&self, position: usize) {
+        let row = position * self.model.dim..(position + 1) * self.model.dim;
+        match &self.kept {
+            Kept::F16(kept) => nonius_simd::prefetch(&kept[row]),
+            Kept::F32(kept) => nonius_simd::prefetch(&kept[row]),
+            Kept::None => {}
+        }
+    }
+
     /// Where a list starts and ends.
     #[inline]
     pub(crate) fn list_range(&self, list: usize) -> [ListEntry; 2] {

@@ -23,6 +23,9 @@ const TASK: usize = 32;
 /// Products of queries and centroids that a task holds: 1 MiB.
 const MOST_PRODUCTS: usize = 1 << 18;
 
+/// Vectors that are on their way while one is compared exactly.
+const RERANK_AHEAD: usize = 4;
+
 /// Full vectors by id, for rerank from the user's own store.
 pub trait FetchVector: Sync {
     /// Writes the vector with an id into `out` (`dim` values).
@@ -215,7 +218,13 @@ impl<'a> Searcher<'a> {
         self.exact.reset(k);
         self.vector.resize(dim, 0.0);
         let row_bytes = dim * parts.keep.value_bytes();
-        for &(_, id, position) in self.best.sorted() {
+        let best = self.best.sorted();
+        for (i, &(_, id, position)) in best.iter().enumerate() {
+            // While one vector is compared the next ones come from memory.
+            let coming = if i == 0 { 0 } else { i + RERANK_AHEAD }..i + RERANK_AHEAD + 1;
+            for &(.., position) in &best[coming.start.min(best.len())..coming.end.min(best.len())] {
+                parts.fetch_kept(position);
+            }
             let key = if let Some(fetch) = self.fetch {
                 let unfit = |found: String| SearchError::RerankVectors {
                     expected: format!("vector {id}"),
