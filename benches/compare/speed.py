@@ -188,7 +188,16 @@ def time_rounds(workers, args):
                         row = speeds.setdefault((worker.name, target, mode), [])
                         row.append((answer["queries"] / time, answer["cpu"] / answer["wall"]))
             report.note(f"timed {mode} at {target}")
+            write(args, summarize(workers, speeds, args))
     return speeds
+
+
+def write(args, rows):
+    """The files asked for; also after each recall and mode, as a run takes long."""
+    if args.csv:
+        report.write_csv(args.csv, rows)
+    if args.markdown:
+        Path(args.markdown).write_text(report.markdown(*table(rows)) + "\n")
 
 
 def compare(mine, other):
@@ -223,7 +232,8 @@ def summarize(workers, speeds, args):
                     if row["cpu_share"] > 1.1:
                         row["note"] = f"used {row['cpu_share']:.1f} threads"
                 elif not worker.failure:
-                    row["note"] = "recall not reached"
+                    reached = mode in worker.found.get(target, {})
+                    row["note"] = "not timed yet" if reached else "recall not reached"
                 group.append(row)
             mine = [row for row in group if row["name"] in peers.NONIUS and row["qps"]]
             for row in group:
@@ -281,10 +291,7 @@ def run(args):
             for worker in workers:
                 worker.close()
         rows = summarize(workers, speeds, args)
-    if args.csv:
-        report.write_csv(args.csv, rows)
-    if args.markdown:
-        Path(args.markdown).write_text(report.markdown(*table(rows)) + "\n")
+    write(args, rows)
     print(report.text(*table(rows)))
     # Peers may fail; Nonius may not.
     return 1 if any(worker.is_nonius and worker.failure for worker in workers) else 0
