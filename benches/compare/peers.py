@@ -431,6 +431,7 @@ PEERS = {
 # Nonius runs in a worker of its own, in Rust: quantizer and kept vectors.
 NONIUS = {
     "nonius-saq4": ("saq:4", "none"),
+    "nonius-saq5.5": ("saq:5.5", "none"),
     "nonius-saq6": ("saq:6", "none"),
     "nonius-saq8": ("saq:8", "none"),
     "nonius-saq2-f16": ("saq:2", "f16"),
@@ -443,4 +444,4 @@ def nonius_families(keep, nlist):
     grid = [n for n in NPROBE if n <= nlist]
     reranks = [0] if keep == "none" else [20, 40, 80]
     return [[{"nprobe": nprobe, "rerank": rerank, "confidence": confidence} for nprobe in grid]
-            for rerank in reranks for confidence in (3.0, 2.0)]
+            for rerank in reranks for confidence in (3.0, 2.0, 1.5)]
