@@ -42,7 +42,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
 
-    /// Encode about 1.8 times as fast, for about 3% more error at most
+    /// Encode about 1.8 times as fast at 4 bits, for up to 4% more error
     #[arg(long)]
     fast: bool,
 
