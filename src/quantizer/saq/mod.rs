@@ -22,6 +22,7 @@
 mod adjust;
 mod bound;
 mod codes;
+mod constants;
 mod encode;
 mod layout;
 mod plan;

@@ -1,0 +1,286 @@
+//! What codes stand for and how far they are off: learnt from the sample's near and far pairs.
+
+use rayon::prelude::*;
+
+use nonius_simd::BLOCK;
+
+use super::encode::{EncodeScratch, ListCentroids, Lists};
+use super::layout::{Layout, SegmentLayout};
+use super::train::{Pairs, TrainingSet};
+use super::{Encoder, Near, SegmentConstants};
+
+/// Sums over the vectors of the pairs, one set a segment.
+#[derive(Clone, Default)]
+struct Sums {
+    count: f64,
+    /// Of |ô - o|^2, |first stage - o|^2 and |o|^2, each over dims * scale^2, and their squares.
+    full: [f64; 2],
+    scan: [f64; 2],
+    norm: [f64; 2],
+}
+
+/// Residual, code and scales of 32 vectors.
+struct Block {
+    o: Vec<[f32; BLOCK]>,
+    u: Vec<[f32; BLOCK]>,
+    scales: Vec<[f32; BLOCK]>,
+}
+
+/// The sample's vectors that constants are learnt from, encoded.
+struct Encoded {
+    /// Their rows in the sample, ascending.
+    rows: Vec<u32>,
+    blocks: Vec<Block>,
+    centroids: Option<ListCentroids>,
+}
+
+impl Encoded {
+    /// Encodes the second vectors of all pairs, or if there are no pairs the first rows.
+    fn of(encoder: &Encoder, set: &TrainingSet<'_>, pairs: &Pairs, layout: &Layout) -> Encoded {
+        let dim = set.sample.dim();
+        let mut wanted: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
+        if wanted.is_empty() {
+            wanted = (0..set.sample.rows().min(1024) as u32).collect();
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let centroids = set
+            .lists
+            .map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
+        let stride = layout.record_bytes();
+        let blocks = wanted
+            .par_chunks(BLOCK)
+            .map_init(EncodeScratch::default, |scratch, rows| {
+                let mut values = Vec::with_capacity(rows.len() * dim);
+                for &row in rows {
+                    values.extend_from_slice(set.sample.row(row as usize));
+                }
+                let of_row: Vec<u32> = match set.lists {
+                    Some((_, of_row)) => rows.iter().map(|&row| of_row[row as usize]).collect(),
+                    None => Vec::new(),
+                };
+                let lists = centroids.as_ref().map(|c| Lists { of_row: &of_row, centroids: c });
+                let mut records = vec![0; rows.len() * stride];
+                encoder.encode_rows(layout, &values, lists.as_ref(), scratch, &mut records);
+                let scales = layout
+                    .segments
+                    .iter()
+                    .zip(&encoder.model.constants)
+                    .map(|(segment, constants)| {
+                        let mut scales = [0.0; BLOCK];
+                        for (scale, record) in scales.iter_mut().zip(records.chunks_exact(stride)) {
+                            *scale = segment.read_scale(layout, record) * constants.unit;
+                        }
+                        scales
+                    })
+                    .collect();
+                let last = scratch.last_block();
+                Block { o: last.o.to_vec(), u: last.u.to_vec(), scales }
+            })
+            .collect();
+        Encoded { rows: wanted, blocks, centroids }
+    }
+
+    /// The block and the lane of every vector.
+    fn lanes(&self) -> impl Iterator<Item = (&Block, usize)> {
+        (0..self.rows.len()).map(|i| (&self.blocks[i / BLOCK], i % BLOCK))
+    }
+
+    /// The block and the lane of a row of the sample.
+    fn find(&self, row: u32) -> Option<(&Block, usize)> {
+        let i = self.rows.binary_search(&row).ok()?;
+        Some((&self.blocks[i / BLOCK], i % BLOCK))
+    }
+}
+
+/// Learns what codes stand for and how far they are off.
+pub(super) fn learn_constants(
+    encoder: &mut Encoder,
+    set: &TrainingSet<'_>,
+    pairs: &Pairs,
+    corrected: bool,
+) {
+    let layout = encoder.model.layout();
+    let encoded = Encoded::of(encoder, set, pairs, &layout);
+    for (s, segment) in layout.segments.iter().enumerate() {
+        learn_segment(s, segment, &encoded, &mut encoder.model.constants[s]);
+    }
+    learn_pairs(encoder, set, pairs, &encoded, &layout, corrected);
+}
+
+/// The levels of a segment's first stage, the norm, and the errors.
+fn learn_segment(
+    s: usize,
+    segment: &SegmentLayout,
+    encoded: &Encoded,
+    constants: &mut SegmentConstants,
+) {
+    let range = segment.start..segment.start + segment.dims;
+    let count = segment.dims as f64;
+    let scales = encoded.lanes().map(|(block, j)| f64::from(block.scales[s][j]));
+    constants.typical = (scales.sum::<f64>() / encoded.rows.len().max(1) as f64) as f32;
+    if segment.bits == 0 {
+        // The stored norm is the scale.
+        constants.norm = (1.0 / count).sqrt() as f32;
+        constants.full_error = constants.norm;
+        constants.scan_error = constants.norm;
+        return;
+    }
+    // The first stage's levels: the mean of o where the code's top bits are equal, up to
+    // sign; then stretched so that <first stage, o> = |o|^2 on average.
+    let boundary = segment.boundary();
+    let (mut weight, mut sum) = ([0.0f64; 2], [0.0f64; 2]);
+    let mut energy = 0.0f64;
+    for (block, j) in encoded.lanes() {
+        let scale = f64::from(block.scales[s][j]);
+        if scale > 0.0 {
+            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
+                let outer = usize::from(u[j].abs() >= boundary);
+                let o = f64::from(o[j]) / scale;
+                weight[outer] += 1.0;
+                sum[outer] += o * f64::from(u[j].signum());
+                energy += o * o;
+            }
+        }
+    }
+    let mean = [sum[0] / weight[0].max(1.0), sum[1] / weight[1].max(1.0)];
+    let projected = mean[0] * sum[0] + mean[1] * sum[1];
+    let stretch = if projected > 0.0 { energy / projected } else { 1.0 };
+    let levels = [(mean[0] * stretch) as f32, (mean[1] * stretch) as f32];
+
+    let mut sums = Sums::default();
+    for (block, j) in encoded.lanes() {
+        let scale = f64::from(block.scales[s][j]);
+        if scale > 0.0 {
+            let (mut full, mut scan, mut norm) = (0.0, 0.0, 0.0);
+            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
+                let (o, u) = (f64::from(o[j]) / scale, u[j]);
+                let level = levels[usize::from(u.abs() >= boundary)].copysign(u);
+                full += (f64::from(u) - o).powi(2);
+                scan += (f64::from(level) - o).powi(2);
+                norm += o * o;
+            }
+            sums.count += 1.0;
+            for (sum, value) in
+                [(&mut sums.full, full), (&mut sums.scan, scan), (&mut sums.norm, norm)]
+            {
+                let value = value / count;
+                sum[0] += value;
+                sum[1] += value * value;
+            }
+        }
+    }
+    // An upper value: errors of single vectors scatter around the mean, and the bound has to
+    // hold for nearly all of them.
+    let upper = |sum: [f64; 2]| -> f32 {
+        let n = sums.count.max(1.0);
+        let mean = sum[0] / n;
+        let deviation = (sum[1] / n - mean * mean).max(0.0).sqrt();
+        (mean + deviation).sqrt() as f32
+    };
+    constants.levels = levels;
+    constants.full_error = upper(sums.full);
+    constants.scan_error = if segment.scan_bits > 0 { upper(sums.scan) } else { upper(sums.norm) };
+    constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
+}
+
+/// From the pairs: what near ones share where the first stage does not look, the correction for
+/// dropped dimensions, and the step of the shifts.
+fn learn_pairs(
+    encoder: &mut Encoder,
+    set: &TrainingSet<'_>,
+    pairs: &Pairs,
+    encoded: &Encoded,
+    layout: &Layout,
+    corrected: bool,
+) {
+    let (dim, dims) = (set.sample.dim(), encoder.model.dims);
+    let mut near_sums = [0.0f64; 3];
+    let mut fit = [0.0f64; 2];
+    let (mut shifts, mut shift_count) = ([0.0f64; 2], 0.0f64);
+    let mut query = vec![0.0f32; dim];
+    for (pairs, near) in [(&pairs.near, true), (&pairs.far, false)] {
+        for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
+            query.copy_from_slice(set.sample.row(pairs[0].0 as usize));
+            let rotated = encoder.rotation.apply(set.mean, &query);
+            for &(_, x) in pairs {
+                let Some((block, j)) = encoded.find(x) else { continue };
+                let centroid = match (&encoded.centroids, set.lists) {
+                    (Some(c), Some((_, of_row))) => {
+                        Some(&c.rotated[of_row[x as usize] as usize * dims..][..dims])
+                    }
+                    _ => None,
+                };
+                let q =
+                    |d: usize| f64::from(rotated[d]) - centroid.map_or(0.0, |c| f64::from(c[d]));
+                let (mut kept, mut kept_q, mut kept_x) = (0.0, 0.0, 0.0);
+                let (mut tail, mut tail_q, mut tail_x) = (0.0, 0.0, 0.0);
+                let (mut unseen, mut unseen_q) = (0.0, 0.0);
+                let mut shift = 0.0;
+                for (s, segment) in layout.segments.iter().enumerate() {
+                    let (mut dot, mut qq, mut estimate) = (0.0, 0.0, 0.0);
+                    let scale = f64::from(block.scales[s][j]);
+                    let levels = encoder.model.constants[s].levels;
+                    let boundary = segment.boundary();
+                    for d in segment.start..segment.start + segment.dims {
+                        let (o, u) = (f64::from(block.o[d][j]), block.u[d][j]);
+                        dot += q(d) * o;
+                        qq += q(d) * q(d);
+                        if segment.bits > 0 {
+                            estimate += q(d) * scale * f64::from(u);
+                        }
+                        if let Some(c) = centroid {
+                            let level = levels[usize::from(u.abs() >= boundary)].copysign(u);
+                            let first = if segment.scan_bits > 0 { f64::from(level) } else { 0.0 };
+                            let full = if segment.bits > 0 { f64::from(u) } else { 0.0 };
+                            shift += f64::from(c[d]) * scale * (first - full);
+                        }
+                    }
+                    if segment.scan_bits == 0 {
+                        unseen += dot;
+                        unseen_q += qq;
+                    }
+                    if segment.bits == 0 {
+                        tail += dot;
+                        tail_q += qq;
+                        tail_x += scale * scale;
+                    } else {
+                        kept += estimate;
+                        kept_q += qq;
+                        // What the search knows of the norm of the kept dimensions.
+                        let norm = f64::from(encoder.model.constants[s].norm) * scale;
+                        kept_x += norm * norm * segment.dims as f64;
+                    }
+                }
+                let size = encoder.model.size(layout, |s| block.scales[s][j]);
+                if near && unseen_q > 0.0 && size > 0.0 {
+                    let share = unseen / (unseen_q.sqrt() * f64::from(size));
+                    near_sums[0] += 1.0;
+                    near_sums[1] += share;
+                    near_sums[2] += share * share;
+                }
+                if kept_q > 0.0 && kept_x > 0.0 {
+                    let cosine = (kept / (kept_q * kept_x).sqrt()).clamp(0.0, 1.0);
+                    let feature = cosine * cosine * (tail_q * tail_x).sqrt();
+                    fit[0] += feature * tail;
+                    fit[1] += feature * feature;
+                }
+                let shift = f64::from(encoder.model.alpha()) * shift;
+                shift_count += 1.0;
+                shifts[0] += shift;
+                shifts[1] += shift * shift;
+            }
+        }
+    }
+    let n = near_sums[0].max(1.0);
+    let mean = near_sums[1] / n;
+    encoder.model.near = Near {
+        mean: mean as f32,
+        deviation: (near_sums[2] / n - mean * mean).max(0.0).sqrt() as f32,
+    };
+    if fit[1] > 0.0 && corrected {
+        encoder.model.correction = (fit[0] / fit[1]).clamp(0.0, 2.0) as f32;
+    }
+    // A sixteenth of a standard deviation a step: codes reach eight to either side.
+    encoder.model.shift_step = ((shifts[1] / shift_count.max(1.0)).sqrt() / 16.0).max(1e-30) as f32;
+}
