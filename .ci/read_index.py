@@ -263,7 +263,7 @@ class Index:
         centred = [x - m for x, m in zip(query, self.mean)]
         return query, [dot(row, centred) for row in self.rotation]
 
-    def estimate(self, rotated, position, confidence=2.0):
+    def estimate(self, rotated, position, confidence=3.0):
         """Distance, and a lower bound of the key less the key."""
         query, q = rotated
         list_, codes, tops, scales, additive, shift = self.vector(position)

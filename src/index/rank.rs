@@ -9,7 +9,7 @@
 //! of the nearest neighbours. Half of `r^2` was best or close to it on every set that was tried, and
 //! scans up to 15% fewer vectors for the same recall.
 
-use nonius_simd::{Panels8, Vectorize, gemm_i8};
+use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, gemm_i8};
 
 use super::format::{ListFactors, Parts};
 use crate::metric::Metric;
@@ -53,7 +53,8 @@ pub(super) struct Ranking {
     rows: RowsI8,
     shifted: Vec<u8>,
     product: Vec<i32>,
-    keys: Vec<u64>,
+    values: Vec<[f32; BLOCK]>,
+    nearest: Nearest,
     probes: Vec<Probe>,
 }
 
@@ -94,60 +95,83 @@ impl Ranking {
             return;
         }
         let padded = parts.centroid_panels().padded_rows();
-        self.keys.resize(parts.nlist, 0);
         let factors = &parts.list_factors[..];
         let product = &self.product[row * padded..(row + 1) * padded];
         let (alpha, inverse) = (parts.model.alpha(), self.rows.inverse()[row]);
-        nonius_simd::level().vectorize(Keys {
-            factors,
-            product,
-            weight: alpha * inverse,
-            keys: &mut self.keys,
-        });
-        let keys = nearest(&mut self.keys, nprobe);
-        keys.sort_unstable();
-        self.probes.extend(keys.iter().map(|&key| {
-            let (list, f) = (key as u32, factors[key as u32 as usize]);
+        // Behind the last list are no numbers: they are never chosen.
+        self.values.resize(parts.nlist.div_ceil(BLOCK), [f32::NAN; BLOCK]);
+        let values = &mut self.values.as_flattened_mut()[..parts.nlist];
+        let weight = alpha * inverse;
+        nonius_simd::level().vectorize(Values { factors, product, weight, values });
+        let nearest = self.nearest.take(&self.values, parts.nlist, nprobe);
+        self.probes.extend(nearest.iter().map(|&key| {
+            let list = key as u32;
+            let f = factors[list as usize];
             Probe { list, dot: inverse * f.inverse * integer_dot(product[list as usize], f.sum) }
         }));
     }
 }
 
-/// Moves the `count` smallest keys to the front and returns them, in no order.
-fn nearest(keys: &mut [u64], count: usize) -> &mut [u64] {
-    if count >= keys.len() {
-        return keys;
-    }
-    // A sample tells about how large the keys are; those that are larger need not be looked at
-    // again. The sample's share is taken generously, so that there are nearly always enough.
-    const SAMPLE: usize = 128;
-    let step = keys.len() / SAMPLE;
-    let mut rest = keys.len();
-    if step >= 4 {
-        let mut sample = [0; SAMPLE];
-        for (sample, keys) in sample.iter_mut().zip(keys.chunks(step)) {
-            *sample = keys[0];
+/// Finds the smallest of many values.
+#[derive(Default)]
+struct Nearest {
+    sample: Vec<f32>,
+    masks: Vec<u32>,
+    keys: Vec<u64>,
+}
+
+impl Nearest {
+    /// The `count` smallest of the first `len` values, ascending, equal ones by their number, which
+    /// is in the lower half of the result.
+    fn take(&mut self, values: &[[f32; BLOCK]], len: usize, count: usize) -> &[u64] {
+        self.masks.resize(values.len(), 0);
+        let limit = self.limit(&values.as_flattened()[..len], count);
+        at_most(values, limit, &mut self.masks);
+        if self.masks.iter().map(|mask| mask.count_ones() as usize).sum::<usize>() < count {
+            // The sample was not like the rest, or some values are no numbers.
+            self.masks.fill(u32::MAX);
         }
-        let wanted = SAMPLE * count / keys.len();
+        self.keys.clear();
+        for (block, (values, &mask)) in values.iter().zip(&self.masks).enumerate() {
+            let mut mask = mask;
+            while mask != 0 {
+                let lane = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let number = block * BLOCK + lane;
+                if number < len {
+                    self.keys.push(u64::from(ordered(values[lane])) << 32 | number as u64);
+                }
+            }
+        }
+        if count < self.keys.len() {
+            self.keys.select_nth_unstable(count);
+            self.keys.truncate(count);
+        }
+        self.keys.sort_unstable();
+        &self.keys
+    }
+
+    /// A value that about `count` values do not exceed, and rarely fewer: from a sample, whose
+    /// share is taken generously.
+    fn limit(&mut self, values: &[f32], count: usize) -> f32 {
+        const SAMPLE: usize = 128;
+        let step = values.len() / SAMPLE;
+        let wanted = SAMPLE * count.min(values.len()) / values.len().max(1);
         let index = wanted + 2 + 2 * (wanted as f32).sqrt() as usize;
-        if index < SAMPLE {
-            let (_, &mut limit, _) = sample.select_nth_unstable(index);
-            let mut found = 0;
-            for i in 0..keys.len() {
-                // Without a branch: most keys are above the limit, some below.
-                keys.swap(i, found);
-                found += usize::from(keys[found] <= limit);
-            }
-            if found >= count {
-                rest = found;
-            }
+        if step < 4 || index >= SAMPLE {
+            return f32::INFINITY;
         }
+        self.sample.clear();
+        self.sample.extend(values.iter().step_by(step).take(SAMPLE));
+        *self.sample.select_nth_unstable_by(index, f32::total_cmp).1
     }
-    let keys = &mut keys[..rest];
-    if count < keys.len() {
-        keys.select_nth_unstable(count);
-    }
-    &mut keys[..count]
+}
+
+/// Bits that are ordered as floats are.
+fn ordered(value: f32) -> u32 {
+    // Floats are ordered as sign and magnitude.
+    let bits = value.to_bits();
+    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
 }
 
 /// The inner product of query and centroid as integers: the query's values carry 128 too much.
@@ -156,26 +180,21 @@ fn integer_dot(product: i32, sum: i32) -> f32 {
     product.wrapping_sub(sum.wrapping_mul(128)) as f32
 }
 
-struct Keys<'a> {
+struct Values<'a> {
     factors: &'a [ListFactors],
     product: &'a [i32],
     weight: f32,
-    keys: &'a mut [u64],
+    values: &'a mut [f32],
 }
 
-impl Vectorize for Keys<'_> {
+impl Vectorize for Values<'_> {
     type Output = ();
 
-    /// Keys and numbers of lists as integers of the same order.
     #[inline(always)]
     fn run(self) {
-        let Keys { factors, product, weight, keys } = self;
-        for (list, ((key, f), &product)) in keys.iter_mut().zip(factors).zip(product).enumerate() {
-            let value = f.key - weight * f.inverse * integer_dot(product, f.sum);
-            // Floats are ordered as sign and magnitude.
-            let bits = value.to_bits() as i32;
-            let ordered = (bits ^ ((bits >> 31) as u32 >> 1) as i32) as u32 ^ 0x8000_0000;
-            *key = u64::from(ordered) << 32 | list as u64;
+        let Values { factors, product, weight, values } = self;
+        for ((value, f), &product) in values.iter_mut().zip(factors).zip(product) {
+            *value = f.key - weight * f.inverse * integer_dot(product, f.sum);
         }
     }
 }
@@ -185,34 +204,40 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
+    /// Values in blocks, as `Ranking` has them.
+    fn blocks(values: &[f32]) -> Vec<[f32; BLOCK]> {
+        let mut blocks = vec![[f32::NAN; BLOCK]; values.len().div_ceil(BLOCK)];
+        blocks.as_flattened_mut()[..values.len()].copy_from_slice(values);
+        blocks
+    }
+
     #[test]
     fn nearest_are_those_of_a_sort() {
         let mut random = Random::new(5, 0);
+        let mut nearest = Nearest::default();
         for len in [1usize, 2, 100, 511, 512, 513, 4000] {
             for distinct in [1, 3, 50, u64::MAX] {
-                let keys: Vec<u64> = (0..len).map(|_| random.next_u64() % distinct).collect();
-                let mut sorted = keys.clone();
-                sorted.sort_unstable();
-                for count in [1, 2, len / 10 + 1, len / 2 + 1, len - 1, len, len + 5] {
-                    let mut keys = keys.clone();
-                    let found = nearest(&mut keys, count.max(1));
-                    found.sort_unstable();
-                    assert_eq!(found, &sorted[..count.clamp(1, len)], "{count} of {len}");
-                    keys.sort_unstable();
-                    assert_eq!(keys, sorted, "no key is lost");
+                let mut values: Vec<f32> =
+                    (0..len).map(|_| (random.next_u64() % distinct) as f32 - 7.0).collect();
+                for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0] {
+                    if len > 100 && distinct == 50 {
+                        values[random.below(len as u64) as usize] = special;
+                    }
+                }
+                let mut sorted: Vec<usize> = (0..len).collect();
+                sorted.sort_by(|&a, &b| values[a].total_cmp(&values[b]).then(a.cmp(&b)));
+                for count in [1, 2, len / 10 + 1, len / 2 + 1, len.max(2) - 1, len, len + 5] {
+                    let found = nearest.take(&blocks(&values), len, count);
+                    let numbers: Vec<usize> = found.iter().map(|&k| k as u32 as usize).collect();
+                    assert_eq!(numbers, sorted[..count.min(len)], "{count} of {len}");
                 }
             }
         }
     }
 
     #[test]
-    fn keys_keep_the_order_of_floats() {
+    fn bits_keep_the_order_of_floats() {
         let values = [f32::NEG_INFINITY, -1e20, -1.0, -0.0, 0.0, 1e-20, 3.0, f32::INFINITY];
-        let factors: Vec<ListFactors> =
-            values.iter().map(|&key| ListFactors { key, ..ListFactors::default() }).collect();
-        let mut keys = vec![0; values.len()];
-        Keys { factors: &factors, product: &[0; 8], weight: 1.0, keys: &mut keys }.run();
-        assert!(keys.is_sorted());
-        assert!(keys.iter().enumerate().all(|(i, &key)| key as u32 == i as u32));
+        assert!(values.map(ordered).is_sorted_by(|a, b| a < b));
     }
 }
