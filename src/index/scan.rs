@@ -93,10 +93,12 @@ impl Scanner {
             let mut seen = 0;
             let mut used = 0;
             while !cursor.probes.is_empty() && seen < wanted {
-                seen += self.first_stage(parts, codes, query, &mut cursor, &mut used, threshold);
+                let (vectors, bytes) =
+                    self.first_stage(parts, codes, query, &mut cursor, &mut used, threshold);
+                seen += vectors;
+                stats.bytes_touched += bytes as u64;
             }
             stats.scanned += seen as u64;
-            stats.bytes_touched += (seen.div_ceil(BLOCK) * parts.layout.block_bytes()) as u64;
             timers.lap(Piece::FirstStage);
             self.refine(parts, codes, query, best, stats);
             timers.lap(Piece::Refine);
@@ -105,7 +107,7 @@ impl Scanner {
     }
 
     /// Reads the first stage of a list, or of its next blocks, and adds the survivors. Returns how
-    /// many vectors were seen.
+    /// many vectors were seen, and the bytes of their blocks.
     fn first_stage(
         &mut self,
         parts: &Parts,
@@ -114,9 +116,9 @@ impl Scanner {
         cursor: &mut Cursor<'_>,
         used: &mut usize,
         threshold: f32,
-    ) -> usize {
+    ) -> (usize, usize) {
         let Scanner { views, scan, survivors, .. } = self;
-        let [probe, following @ ..] = cursor.probes else { return 0 };
+        let [probe, following @ ..] = cursor.probes else { return (0, 0) };
         let list = probe.list as usize;
         let [start, end] = parts.list_range(list);
         let (first, count) = (start.vector as usize, (end.vector - start.vector) as usize);
@@ -133,7 +135,7 @@ impl Scanner {
             cursor.done += seen;
         }
         if seen == 0 {
-            return 0;
+            return (0, 0);
         }
         let block = start.block as usize + done / BLOCK;
         let piece = blocks(parts, block..block + seen.div_ceil(BLOCK));
@@ -166,7 +168,7 @@ impl Scanner {
             views[*used].entered = false;
             *used += 1;
         }
-        seen
+        (seen, piece.len())
     }
 
     /// Computes the keys of the survivors whose bound allows it, and keeps the best.
