@@ -23,6 +23,7 @@ use std::time::Instant;
 use nonius::{
     ExactIndex, Index, IndexConfig, Matrix, MatrixView, Metric, SearchError, SearchParams,
 };
+use nonius_benches::{pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
 use plotters::prelude::*;
 
@@ -157,7 +158,7 @@ fn measure(
         info.first_stage_bits,
         plan.join(" ")
     );
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let one = pool(1);
     let queries = data.queries.view();
     let count = queries.rows() as f64;
     let mut points = Vec::new();
@@ -243,13 +244,6 @@ fn shares(searcher: &nonius::Searcher<'_>) {
 
 #[cfg(not(feature = "timers"))]
 fn shares(_: &nonius::Searcher<'_>) {}
-
-/// A quantile of values, which are sorted.
-fn quantile(values: &mut [f64], q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let index = (q * (values.len() as f64 - 1.0)).round() as usize;
-    values.get(index).copied().unwrap_or(f64::NAN)
-}
 
 fn csv(curves: &[Curve]) -> Result<String, Failure> {
     let mut out = String::from(

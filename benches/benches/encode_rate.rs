@@ -9,8 +9,8 @@
 use std::time::Instant;
 
 use nonius::{Encoding, Matrix, QuantizerSpec, Saq, SaqConfig};
+use nonius_benches::{pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
-use rayon::ThreadPool;
 
 const MODES: [Encoding; 2] = [Encoding::Full, Encoding::Fast];
 const THREADS: [usize; 2] = [1, 2];
@@ -33,10 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let config = SaqConfig { quantizer, encoding, ..SaqConfig::default() };
         Saq::train(set.view(), &config)
     });
-    let mut pools: Vec<ThreadPool> = Vec::new();
-    for threads in THREADS {
-        pools.push(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?);
-    }
+    let pools = THREADS.map(pool);
     let mut rates = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     // The first round is for caches and memory, and does not count.
     for round in 0..=repeats {
@@ -58,8 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (mode, rates) in MODES.iter().zip(&mut rates) {
         let mut best_of_one = None;
         for (threads, rates) in THREADS.iter().zip(rates) {
-            rates.sort_by(f64::total_cmp);
-            let (best, median) = (rates[rates.len() - 1], rates[rates.len() / 2]);
+            let (best, median) = (quantile(rates, 1.0), quantile(rates, 0.5));
             let one = *best_of_one.get_or_insert((best, median));
             let mode = format!("{mode:?}").to_lowercase();
             println!(

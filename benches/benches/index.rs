@@ -8,6 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use nonius::{
     Encoding, Index, IndexConfig, Matrix, MatrixView, QuantizerSpec, Saq, SaqConfig, SearchParams,
 };
+use nonius_benches::pool;
 use nonius_datasets::{Synthetic, read_matrix};
 
 const DIM: usize = 384;
@@ -15,10 +16,6 @@ const DIM: usize = 384;
 fn vectors(rows: usize) -> Matrix {
     let set = Synthetic { rows, dim: DIM, seed: 1, ..Synthetic::default() };
     read_matrix(&set.generator()).expect("generated vectors are valid")
-}
-
-fn one_thread() -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread")
 }
 
 /// Vectors encoded a second on one core: rotation, adjustment and packing.
@@ -33,8 +30,7 @@ fn encode(c: &mut Criterion) {
             let saq = Saq::train(set.view(), &config).expect("training succeeds");
             let id = BenchmarkId::new(format!("{encoding:?}"), quantizer);
             group.bench_function(id, |b| {
-                one_thread()
-                    .install(|| b.iter(|| saq.encode(black_box(set.view())).map(|c| c.len())))
+                pool(1).install(|| b.iter(|| saq.encode(black_box(set.view())).map(|c| c.len())))
             });
         }
     }

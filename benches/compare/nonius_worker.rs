@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use nonius::{Index, IndexBuilder, IndexConfig, Matrix, MatrixView, SearchParams};
+use nonius::{Index, IndexBuilder, IndexConfig, Matrix, MatrixView, Neighbor, SearchParams};
 use serde_json::{Value, json};
 
 /// Queries before the clock starts.
@@ -101,20 +101,18 @@ impl Worker {
         batch: bool,
     ) -> Result<Vec<i32>, Box<dyn Error>> {
         let mut ids = vec![-1; queries.rows() * self.k];
+        let mut put = |query: usize, found: &[Neighbor]| {
+            for (id, neighbor) in ids[query * self.k..][..self.k].iter_mut().zip(found) {
+                *id = neighbor.id as i32;
+            }
+        };
         if batch {
             let (found, _) = self.index.search_batch(queries, self.k, params)?;
-            for (ids, found) in ids.chunks_mut(self.k).zip(&found) {
-                for (id, neighbor) in ids.iter_mut().zip(found) {
-                    *id = neighbor.id as i32;
-                }
-            }
+            found.iter().enumerate().for_each(|(query, found)| put(query, found));
         } else {
             let mut searcher = self.index.searcher();
-            for (query, ids) in ids.chunks_mut(self.k).enumerate() {
-                let found = searcher.search(queries.row(query), self.k, params)?;
-                for (id, neighbor) in ids.iter_mut().zip(found) {
-                    *id = neighbor.id as i32;
-                }
+            for query in 0..queries.rows() {
+                put(query, searcher.search(queries.row(query), self.k, params)?);
             }
         }
         Ok(ids)

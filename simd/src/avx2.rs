@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use crate::layout::{BLOCK, Fields};
+use crate::parts::{part_kernels, scan_kernel};
 use crate::tile::{Shape, matrix_kernel};
 
 /// The 16 sums of a panel.
@@ -276,16 +277,6 @@ pub(crate) fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]
     }
 }
 
-/// See [`crate::l2_sqs_f32`].
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
-    let mut start = 0;
-    for (&length, out) in lengths.iter().zip(out) {
-        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
-        start += length;
-    }
-}
-
 /// 16 bytes, then zeros.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -294,27 +285,9 @@ fn load_half(values: &[u8; 16]) -> __m256i {
     _mm256_zextsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
 }
 
-/// See [`crate::scan_blocks`]. Two groups at a time, each in its 128-bit lane: `vpshufb` looks up
-/// 16 entries in each lane.
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-pub(crate) fn scan_blocks(
-    codes: &[u8],
-    stride: usize,
-    pieces: &[usize],
-    lut: &[u8],
-    sums: &mut [u16],
-) {
-    for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
-        let mut codes = &codes[block * stride..];
-        let mut lut = lut;
-        for (&groups, sums) in pieces.iter().zip(sums.as_chunks_mut::<BLOCK>().0) {
-            scan_piece(&codes[..groups * 16], &lut[..groups * 16], sums);
-            codes = &codes[groups * 16..];
-            lut = &lut[groups * 16..];
-        }
-    }
-}
+scan_kernel!(scan_blocks, scan_piece, "avx2,fma,f16c,bmi1,bmi2,popcnt");
 
+/// Two groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
 fn scan_piece(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
@@ -381,24 +354,7 @@ fn as_bytes(digits: &[i8]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(digits.as_ptr().cast(), digits.len()) }
 }
 
-/// See [`crate::dot_fields`].
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-pub(crate) fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
-    for (part, sum) in parts.iter().zip(sums) {
-        let (fields, high, low) = part.of(row, high, low);
-        *sum = dot_part(part.width(), fields, high, low);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    match width {
-        4 => dot_split::<2>(fields, high, low),
-        2 => dot_split::<4>(fields, high, low),
-        _ => dot_bits(fields, high, low),
-    }
-}
+part_kernels!("avx2,fma,f16c,bmi1,bmi2,popcnt");
 
 /// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
 #[inline]

@@ -9,6 +9,7 @@ use half::f16;
 
 use crate::dispatch::has_vbmi;
 use crate::layout::{BLOCK, Fields};
+use crate::parts::{part_kernels, scan_kernel};
 use crate::tile::{Shape, matrix_kernel};
 use crate::transpose::Word;
 
@@ -240,16 +241,6 @@ pub(crate) fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]
     }
 }
 
-/// See [`crate::l2_sqs_f32`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
-    let mut start = 0;
-    for (&length, out) in lengths.iter().zip(out) {
-        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
-        start += length;
-    }
-}
-
 /// See [`crate::scan_blocks`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
 pub(crate) fn scan_blocks(
@@ -268,35 +259,12 @@ pub(crate) fn scan_blocks(
     }
 }
 
-/// Writes `scan_blocks` with a kernel for the groups of one piece in one block.
-macro_rules! scan {
-    ($name:ident, $piece:ident, $features:literal) => {
-        #[target_feature(enable = $features)]
-        pub(crate) fn $name(
-            codes: &[u8],
-            stride: usize,
-            pieces: &[usize],
-            lut: &[u8],
-            sums: &mut [u16],
-        ) {
-            for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
-                let mut codes = &codes[block * stride..];
-                let mut lut = lut;
-                for (&groups, sums) in pieces.iter().zip(sums.as_chunks_mut::<BLOCK>().0) {
-                    $piece(&codes[..groups * 16], &lut[..groups * 16], sums);
-                    codes = &codes[groups * 16..];
-                    lut = &lut[groups * 16..];
-                }
-            }
-        }
-    };
-}
-scan!(
+scan_kernel!(
     scan_blocks_shuffle,
     scan_piece_shuffle,
     "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2"
 );
-scan!(
+scan_kernel!(
     scan_blocks_vbmi,
     scan_piece_vbmi,
     "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2"
@@ -421,24 +389,7 @@ fn load_masked(digits: &[i8], mask: u64) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi8(mask, digits.as_ptr()) }
 }
 
-/// See [`crate::dot_fields`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-pub(crate) fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
-    for (part, sum) in parts.iter().zip(sums) {
-        let (fields, high, low) = part.of(row, high, low);
-        *sum = dot_part(part.width(), fields, high, low);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    match width {
-        4 => dot_split::<2>(fields, high, low),
-        2 => dot_split::<4>(fields, high, low),
-        _ => dot_bits(fields, high, low),
-    }
-}
+part_kernels!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2");
 
 /// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
 #[inline]

@@ -66,6 +66,19 @@ pub fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
     dispatch!(level(), at_most(values, threshold, masks))
 }
 
+/// Calls `found` with the number of each bit that is set in masks, as those of [`at_most`]:
+/// `32 * i + bit` for bit `bit` of `masks[i]`, in ascending order.
+#[inline]
+pub fn for_each_set(masks: &[u32], mut found: impl FnMut(usize)) {
+    for (i, &mask) in masks.iter().enumerate() {
+        let mut mask = mask;
+        while mask != 0 {
+            found(i * BLOCK + mask.trailing_zeros() as usize);
+            mask &= mask - 1;
+        }
+    }
+}
+
 /// Columns in a panel.
 const PANEL: usize = 16;
 

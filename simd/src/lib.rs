@@ -25,6 +25,11 @@ mod float;
 mod layout;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 mod neon;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+))]
+mod parts;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
@@ -36,7 +41,9 @@ mod tile;
 mod transpose;
 
 pub use dispatch::{Level, Vectorize, available, level, prefetch, prefetch_later, with_level};
-pub use float::{at_most, dot_f16, dot_f32, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32};
+pub use float::{
+    at_most, dot_f16, dot_f32, for_each_set, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32,
+};
 pub use layout::{
     BLOCK, FieldQuery, Fields, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16,
     scan_blocks,

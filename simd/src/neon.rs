@@ -7,6 +7,7 @@ use std::arch::aarch64::*;
 use half::f16;
 
 use crate::layout::{BLOCK, Fields};
+use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
 
@@ -230,68 +231,30 @@ pub(crate) fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]
     }
 }
 
-/// See [`crate::l2_sqs_f32`].
-#[target_feature(enable = "neon")]
-pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {
-    let mut start = 0;
-    for (&length, out) in lengths.iter().zip(out) {
-        *out = l2_sq_f32(&x[start..start + length], &y[start..start + length]);
-        start += length;
-    }
-}
+scan_kernel!(scan_blocks, scan_piece, "neon");
 
-/// See [`crate::scan_blocks`]. One group at a time: `tbl` looks up 16 entries.
-#[target_feature(enable = "neon")]
-pub(crate) fn scan_blocks(
-    codes: &[u8],
-    stride: usize,
-    pieces: &[usize],
-    lut: &[u8],
-    sums: &mut [u16],
-) {
-    for (block, sums) in sums.chunks_exact_mut(pieces.len() * BLOCK).enumerate() {
-        let mut codes = codes[block * stride..].as_chunks::<16>().0;
-        let mut tables = lut.as_chunks::<16>().0;
-        for (&groups, sums) in pieces.iter().zip(sums.as_chunks_mut::<BLOCK>().0) {
-            // Of vectors 0..8, 8..16, 16..24 and 24..32.
-            let mut totals = [vdupq_n_u16(0); 4];
-            for (codes, table) in codes[..groups].iter().zip(&tables[..groups]) {
-                let (codes, table) = (load_u8(codes), load_u8(table));
-                let low = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
-                let high = vqtbl1q_u8(table, vshrq_n_u8::<4>(codes));
-                totals[0] = vaddw_u8(totals[0], vget_low_u8(low));
-                totals[1] = vaddw_high_u8(totals[1], low);
-                totals[2] = vaddw_u8(totals[2], vget_low_u8(high));
-                totals[3] = vaddw_high_u8(totals[3], high);
-            }
-            for (sums, total) in sums.as_chunks_mut::<8>().0.iter_mut().zip(totals) {
-                // SAFETY: the array has room for the eight numbers that are written.
-                unsafe { vst1q_u16(sums.as_mut_ptr(), total) }
-            }
-            codes = &codes[groups..];
-            tables = &tables[groups..];
-        }
-    }
-}
-
-/// See [`crate::dot_fields`].
-#[target_feature(enable = "neon")]
-pub(crate) fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
-    for (part, sum) in parts.iter().zip(sums) {
-        let (fields, high, low) = part.of(row, high, low);
-        *sum = dot_part(part.width(), fields, high, low);
-    }
-}
-
+/// One group at a time: `tbl` looks up 16 entries.
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    match width {
-        4 => dot_split::<2>(fields, high, low),
-        2 => dot_split::<4>(fields, high, low),
-        _ => dot_bits(fields, high, low),
+fn scan_piece(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
+    // Of vectors 0..8, 8..16, 16..24 and 24..32.
+    let mut totals = [vdupq_n_u16(0); 4];
+    for (codes, table) in codes.as_chunks::<16>().0.iter().zip(lut.as_chunks::<16>().0) {
+        let (codes, table) = (load_u8(codes), load_u8(table));
+        let low = vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15)));
+        let high = vqtbl1q_u8(table, vshrq_n_u8::<4>(codes));
+        totals[0] = vaddw_u8(totals[0], vget_low_u8(low));
+        totals[1] = vaddw_high_u8(totals[1], low);
+        totals[2] = vaddw_u8(totals[2], vget_low_u8(high));
+        totals[3] = vaddw_high_u8(totals[3], high);
+    }
+    for (sums, total) in sums.as_chunks_mut::<8>().0.iter_mut().zip(totals) {
+        // SAFETY: the array has room for the eight numbers that are written.
+        unsafe { vst1q_u16(sums.as_mut_ptr(), total) }
     }
 }
+
+part_kernels!("neon");
 
 /// At most 16 values, then zeros.
 #[inline(always)]

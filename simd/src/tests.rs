@@ -548,6 +548,10 @@ fn masks_are_those_of_comparisons() {
                 with_level(level, || at_most(&values, threshold, &mut masks));
                 assert_eq!(masks, expected, "{level}: {threshold}");
             }
+            let mut set = Vec::new();
+            crate::for_each_set(&expected, |number| set.push(number));
+            let all = values.as_flattened().iter().enumerate();
+            assert!(all.filter(|(_, v)| **v <= threshold).map(|(i, _)| i).eq(set));
         }
     }
 }

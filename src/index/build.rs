@@ -354,6 +354,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let chunk_rows = self.chunk_rows();
         let mut values = vec![0.0; chunk_rows * dim];
         let mut lists = vec![0u32; chunk_rows];
+        let mut l2_sq = vec![0.0; chunk_rows];
         for first in (0..rows).step_by(chunk_rows) {
             report(self.progress, Stage::Assign, first, rows)?;
             let count = chunk_rows.min(rows - first);
@@ -380,11 +381,11 @@ impl<'a, 'p> Job<'a, 'p> {
                 .collect::<Vec<_>>()
                 .into_iter()
                 .collect::<Result<(), VectorError>>()?;
-            let mut l2_sq = vec![0.0; count];
+            let l2_sq = &mut l2_sq[..count];
             if let Some(assigner) = &self.assigner {
-                assigner.assign_into(values, lists, &mut l2_sq);
+                assigner.assign_into(values, lists, l2_sq);
             }
-            for (&list, &l2_sq) in lists.iter().zip(&l2_sq) {
+            for (&list, &l2_sq) in lists.iter().zip(&*l2_sq) {
                 sizes[list as usize] += 1;
                 spread[list as usize] += f64::from(l2_sq);
             }

@@ -9,14 +9,14 @@
 //! of the nearest neighbours. Half of `r^2` was best or close to it on every set that was tried, and
 //! scans up to 15% fewer vectors for the same recall.
 
-use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, gemm_i8};
+use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, for_each_set, gemm_i8};
 
 use super::format::{ListFactors, Parts};
 use crate::metric::Metric;
 use crate::train::RowsI8;
 
 /// The weight of a list's mean squared distance in its rank.
-pub(super) const SPREAD: f64 = 0.5;
+const SPREAD: f64 = 0.5;
 
 /// Rotated centroids in the form that ranks them.
 pub(super) struct CompactCentroids {
@@ -123,26 +123,21 @@ struct Nearest {
 impl Nearest {
     /// The `count` smallest of the first `len` values, ascending, equal ones by their number, which
     /// is in the lower half of the result.
-    fn take(&mut self, values: &[[f32; BLOCK]], len: usize, count: usize) -> &[u64] {
-        self.masks.resize(values.len(), 0);
-        let limit = self.limit(&values.as_flattened()[..len], count);
-        at_most(values, limit, &mut self.masks);
+    fn take(&mut self, blocks: &[[f32; BLOCK]], len: usize, count: usize) -> &[u64] {
+        self.masks.resize(blocks.len(), 0);
+        let values = &blocks.as_flattened()[..len];
+        let limit = self.limit(values, count);
+        at_most(blocks, limit, &mut self.masks);
         if self.masks.iter().map(|mask| mask.count_ones() as usize).sum::<usize>() < count {
             // The sample was not like the rest, or some values are no numbers.
             self.masks.fill(u32::MAX);
         }
         self.keys.clear();
-        for (block, (values, &mask)) in values.iter().zip(&self.masks).enumerate() {
-            let mut mask = mask;
-            while mask != 0 {
-                let lane = mask.trailing_zeros() as usize;
-                mask &= mask - 1;
-                let number = block * BLOCK + lane;
-                if number < len {
-                    self.keys.push(u64::from(ordered(values[lane])) << 32 | number as u64);
-                }
+        for_each_set(&self.masks, |number| {
+            if let Some(&value) = values.get(number) {
+                self.keys.push(u64::from(ordered(value)) << 32 | number as u64);
             }
-        }
+        });
         if count < self.keys.len() {
             self.keys.select_nth_unstable(count);
             self.keys.truncate(count);

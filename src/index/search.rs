@@ -145,14 +145,13 @@ impl<'a> Searcher<'a> {
     ) -> Result<(), SearchError> {
         params.validate(k)?;
         let parts = self.parts;
-        let (dim, dims) = (parts.model.dim, parts.model.dims);
         if params.rerank > 0 && parts.keep == Keep::None && self.fetch.is_none() {
             return Err(SearchError::NothingKept);
         }
         self.timers.start();
         self.input.clear();
         self.input.extend_from_slice(queries);
-        for query in self.input.chunks_exact_mut(dim) {
+        for query in self.input.chunks_exact_mut(parts.model.dim) {
             prepare_query(parts.model.metric, query)?;
         }
         let scaled = parts.model.scaled(&self.input, &mut self.scaled);
@@ -161,8 +160,7 @@ impl<'a> Searcher<'a> {
             return Err(VectorError::TooLarge { row: 0 }.into());
         }
         self.timers.lap(Piece::Rotate);
-        let rows = self.input.len() / dim;
-        self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated[..rows * dims]);
+        self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated);
         self.timers.lap(Piece::Rank);
         Ok(())
     }

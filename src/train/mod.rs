@@ -15,6 +15,7 @@ pub mod sample;
 pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
+pub(crate) use quantize::ROUND;
 pub use quantize::{RowsI8, RowsI16};
 pub use rounding::Rounding;
 pub use sample::{sample_rows, sample_rows_with};

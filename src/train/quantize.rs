@@ -20,7 +20,7 @@ const MAX_NORM: f64 = 32768.0;
 
 /// 1.5 * 2^23. Added to a float of magnitude below 2^22 it leaves the rounded integer (ties to
 /// even) in the low bits: rounding that every instruction set does with one addition.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Partial sums of a squared norm.
 const LANES: usize = 32;

@@ -20,7 +20,7 @@
 //! bound = constant + additive + shift - sum over s of scale[s] * (slope[s] * sum[s] + offset[s])
 //! ```
 
-use nonius_simd::{BLOCK, Vectorize, at_most, l2_sqs_f32, scan_blocks};
+use nonius_simd::{BLOCK, Vectorize, at_most, for_each_set, l2_sqs_f32, scan_blocks};
 
 use super::query::{Query, QueryModel, SegmentQuery};
 use super::{AdditiveCode, scale};
@@ -203,18 +203,12 @@ impl QueryModel<'_> {
             bounds,
         });
         at_most(bounds, threshold, passed);
-        for (block, (bounds, &passed)) in bounds.iter().zip(passed.iter()).enumerate() {
-            let mut passed = passed;
-            while passed != 0 {
-                let lane = passed.trailing_zeros() as usize;
-                passed &= passed - 1;
-                let v = block * BLOCK + lane;
-                if v >= count {
-                    return;
-                }
-                found(v, bounds[lane]);
+        let bounds = bounds.as_flattened();
+        for_each_set(passed, |v| {
+            if v < count {
+                found(v, bounds[v]);
             }
-        }
+        });
     }
 }
 

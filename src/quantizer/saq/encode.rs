@@ -8,6 +8,7 @@ use super::rotate::RotatedLanes;
 use super::scale::ScaleFormat;
 use super::{Encoder, Rotation, SegmentConstants};
 use crate::matrix::MatrixView;
+use crate::train::ROUND;
 
 /// How the additive factor of a vector is stored: linearly in 16 bits over the range of the
 /// training sample, or as `f32` where that would be too coarse.
@@ -416,11 +417,9 @@ fn pack_segment(
         return;
     }
     let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
-    // Adding 2^23 to an integer leaves it in the low bits of the float.
-    const TO_INTEGER: f32 = 8_388_608.0;
     codes.resize(segment.dims, [0; BLOCK]);
     for (code, u) in codes.as_flattened_mut().iter_mut().zip(u.as_flattened()) {
-        *code = ((u + half) + TO_INTEGER).to_bits() as u16;
+        *code = ((u + half) + ROUND).to_bits() as u16;
     }
     let rest_bits = segment.rest_bits();
     let out = &mut bytes[segment.group / 2..][..segment.groups / 2];

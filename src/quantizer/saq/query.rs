@@ -13,8 +13,9 @@ use nonius_simd::{FieldQuery, Vectorize};
 
 use super::Model;
 use super::bound::Bound;
-use super::layout::{Layout, SegmentLayout};
+use super::layout::Layout;
 use crate::metric::Metric;
+use crate::train::ROUND;
 
 /// Model and format together: what codes of an index mean.
 #[derive(Clone, Copy)]
@@ -126,8 +127,6 @@ fn round(q: &[f32], integers: &mut [i32], out: &mut SegmentQuery) {
     let largest = q.iter().fold(0, |m: u32, x| m.max(x.abs().to_bits()));
     out.field_step = (f32::from_bits(largest) / FieldQuery::MAX as f32).max(1e-30);
     let inverse = 1.0 / out.field_step;
-    // 1.5 * 2^23: the rounded integer ends up in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     let mut sum = 0i32;
     for (integer, q) in integers.iter_mut().zip(q) {
         let rounded = (q * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
@@ -182,8 +181,6 @@ fn tables_of<const PER: usize, const LEVELS: usize>(
                 sum[entry] += integers[i] * top[i][entry];
             }
         }
-        // Adding 2^23 leaves the rounded integer, 255 at most, in the low bits.
-        const ROUND: f32 = 8_388_608.0;
         for entry in 0..16 {
             lut[entry] = ((value[entry] - low) * inverse + ROUND).to_bits() as u8;
         }
@@ -191,10 +188,4 @@ fn tables_of<const PER: usize, const LEVELS: usize>(
     }
     // Rounding is uniform within a step.
     out.table_variance = out.step * out.step * q.len() as f32 / 12.0;
-}
-
-/// The scale of vector `v` of a block whose factors are given, in the segment's unit.
-#[inline]
-pub(super) fn read_scale(segment: &SegmentLayout, factors: &[u8], v: usize) -> f32 {
-    segment.decode_scale(&factors[segment.scale * nonius_simd::BLOCK + v * segment.scale_bytes..])
 }

@@ -10,7 +10,7 @@ use nonius_simd::{BLOCK, dot_fields};
 
 use super::bound::ListQuery;
 use super::layout::SegmentLayout;
-use super::query::{Query, QueryModel, read_scale};
+use super::query::{Query, QueryModel};
 
 /// Buffers of [`QueryModel::refine`].
 #[derive(Default)]
@@ -90,11 +90,10 @@ impl QueryModel<'_> {
     /// The scale of a segment of vector `v` of a block, in the segment's unit.
     #[inline]
     fn scale_of(&self, segment: &SegmentLayout, factors: &[u8], v: usize, rest: &[u8]) -> f32 {
-        if segment.scan_bits > 0 {
-            read_scale(segment, factors, v)
-        } else {
-            segment.decode_scale(&rest[segment.scale..])
-        }
+        segment.decode_scale(match segment.scan_bits {
+            0 => &rest[segment.scale..],
+            _ => &factors[segment.scale * BLOCK + v * segment.scale_bytes..],
+        })
     }
 
     fn additive(&self, factors: &[u8], v: usize) -> f32 {

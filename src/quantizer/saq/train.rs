@@ -156,7 +156,7 @@ pub(crate) fn train(
     };
     let near = near_products(set, &basis, &pairs, dims);
     let alpha = f64::from(alpha(set.metric));
-    // Inner products relative to centroids cannot be corrected: `query::refine` says why.
+    // Inner products relative to centroids cannot be corrected: `refine` says why.
     let corrected = set.metric != Metric::InnerProduct || set.lists.is_none();
     let plan_within = |additive_bytes: usize| match *spec {
         QuantizerSpec::OneSegment { bits } => vec![Segment { dims, bits }],
