@@ -12,7 +12,7 @@ use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
 use super::rotate::CoarseRotation;
 use super::{AdditiveCode, Encoder, Model, Near, Rotation, SegmentConstants, additive_base, alpha};
 use crate::error::{BuildError, ConfigError};
-use crate::index::Encoding;
+use crate::index::{Encoding, SearchParams};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
@@ -442,13 +442,13 @@ fn first_stage(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<u32> {
     const GROUP: f64 = 0.02;
     const FACTOR: f64 = 0.3;
     const SURVIVOR: f64 = 80.0;
-    // The confidence that searches have unless they ask for another.
-    const CONFIDENCE: f64 = 2.0;
     // The error of the first two bits of a code of so many bits: a grid that is wide enough for
     // the largest coordinate is coarse when only its top bits are read.
     const TWO_BITS: [f64; 14] =
         [1.0, 0.56, 0.13, 0.135, 0.16, 0.19, 0.22, 0.26, 0.28, 0.30, 0.31, 0.32, 0.33, 0.34];
 
+    // What searches have unless they ask for another.
+    let confidence = f64::from(SearchParams::default().confidence);
     let energy = |s: &(usize, usize)| -> f64 { variances[s.0..s.1].iter().sum() };
     let mut ranges = Vec::new();
     let mut start = 0;
@@ -474,7 +474,7 @@ fn first_stage(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<u32> {
         // Random candidates lie `total_near` above the near ones, with a standard deviation of
         // `spread`; a candidate survives if its estimate is not so many errors above.
         let deviation = (spread + noise).sqrt().max(1e-30);
-        let gap = total_near - unseen.max(0.0) - CONFIDENCE * noise.sqrt();
+        let gap = total_near - unseen.max(0.0) - confidence * noise.sqrt();
         let survivors = 1.0 - normal_below(gap / deviation);
         let cost = groups * GROUP + scanned as f64 * FACTOR + survivors * SURVIVOR;
         if cost < best.0 {
