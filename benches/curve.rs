@@ -5,6 +5,7 @@
 //!
 //!     --quantizers LIST   default saq:2,saq:4,saq:8
 //!     --nlist N           default 16 * sqrt(rows), no more than rows / 40
+//!     --spill S           the share of vectors with a second list; default 0
 //!     --keep K            none, f16 or f32 for rerank; default none
 //!     --rerank R          default 0
 //!     --repeats N         default 5
@@ -81,6 +82,7 @@ fn main() -> Result<(), Failure> {
         let config = IndexConfig {
             quantizer: quantizer.parse()?,
             nlist: Some(nlist),
+            spill: option("spill").unwrap_or("0").parse()?,
             keep: option("keep").unwrap_or("none").parse()?,
             ..IndexConfig::default()
         };
@@ -105,7 +107,8 @@ fn arguments() -> Result<(Vec<String>, HashMap<String, String>), Failure> {
     while let Some(argument) = rest.next() {
         match argument.strip_prefix("--") {
             Some(name) => {
-                let known = ["quantizers", "nlist", "keep", "rerank", "repeats", "csv", "svg"];
+                let known =
+                    ["quantizers", "nlist", "spill", "keep", "rerank", "repeats", "csv", "svg"];
                 if !known.contains(&name) {
                     return Err(format!("unknown option --{name}: expected {known:?}").into());
                 }

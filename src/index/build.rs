@@ -1,8 +1,8 @@
 //! Building an index: a sample to train on, one pass to assign, one pass to encode.
 //!
 //! The working set does not depend on the number of vectors: the training sample (128 MiB at
-//! most unless there are very many lists), a chunk of rows and of their records, and up to 31
-//! half-finished records a list. The lists of all vectors are kept in a temporary file between
+//! most unless there are very many lists), a chunk of rows and of their records, and up to three
+//! half-finished blocks a list. The lists of all vectors are kept in a temporary file between
 //! the two passes.
 
 use std::ops::ControlFlow;
@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use nonius_simd::BLOCK;
-
 use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
 use super::door::{check_ids, check_row, mean_of, scale_of};
-use super::format::{ListEntry, Meta, SAQ, keep_code, parse, section_lengths, segment_entries};
+use super::format::{
+    ListEntry, Meta, PlaceCode, SAQ, keep_code, parse, section_lengths, segment_entries,
+};
 use super::lists::ListWriters;
 use super::rank::CompactCentroids;
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
@@ -30,7 +30,7 @@ use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
     Temporary, Writer,
 };
-use crate::train::{Assigner, KMeans, sample_rows_with};
+use crate::train::{Assigner, KMeans, NOT_SPILLED, sample_rows_with};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -149,6 +149,8 @@ struct Job<'a, 'p> {
     assigner: Option<Assigner>,
     /// The centroids as encoding needs them; none where there is one list.
     centroids: Option<ListCentroids>,
+    /// Vectors at least this far from their centroid, in squared distance, go to a second list.
+    spill_from: Option<f32>,
     inertia: Vec<f64>,
     train_seconds: f64,
 }
@@ -159,11 +161,13 @@ struct Plan {
     places: Layout,
     meta: Meta,
     layout: saq::Layout,
-    /// Vectors in each list.
-    sizes: Vec<u64>,
+    /// Where each list starts, and the last one ends.
+    table: Vec<ListEntry>,
     /// The mean squared distance of each list's vectors to the centroid.
     spread: Vec<f64>,
     assignments: Assignments,
+    /// The second list of every row, if any has one.
+    seconds: Option<Assignments>,
     assign_seconds: f64,
 }
 
@@ -242,6 +246,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let mut assigner = None;
         let mut inertia = Vec::new();
         let mut of_row = Vec::new();
+        let mut spill_from = None;
         if nlist > 1 {
             let mut centred = sample.clone();
             for row in centred.data_mut().chunks_exact_mut(dim) {
@@ -256,7 +261,9 @@ impl<'a, 'p> Job<'a, 'p> {
             let model = kmeans.fit_with(centred.view(), progress)?;
             inertia = model.inertia.iter().map(|sum| sum / model.points as f64).collect();
             let found = Assigner::new(model.centroids);
-            of_row = found.assign(centred.view()).0;
+            let l2_sq;
+            (of_row, l2_sq) = found.assign(centred.view());
+            spill_from = spill_limit(l2_sq, config.spill);
             assigner = Some(found);
         }
         report(progress, Stage::Train, 0, 1)?;
@@ -283,6 +290,7 @@ impl<'a, 'p> Job<'a, 'p> {
             saq,
             assigner,
             centroids,
+            spill_from,
             inertia,
             train_seconds: start.elapsed().as_secs_f64(),
         })
@@ -339,15 +347,16 @@ impl<'a, 'p> Job<'a, 'p> {
     fn assign(&mut self, path: Option<&Path>) -> Result<Plan, BuildError> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
-        let mut assignments = match (&self.assigner, path) {
-            (None, _) => Assignments::One,
-            (Some(_), None) => Assignments::Memory(Vec::with_capacity(rows)),
-            (Some(_), Some(path)) => Assignments::File(
-                Temporary::create(Arc::new(OsLayer), path, 4 * rows as u64)
-                    .map_err(BuildError::Write)?,
-            ),
+        let numbers = || match path {
+            None => Ok(Assignments::Memory(Vec::with_capacity(rows))),
+            Some(path) => Temporary::create(Arc::new(OsLayer), path, 4 * rows as u64)
+                .map(Assignments::File)
+                .map_err(BuildError::Write),
         };
+        let mut assignments = if self.assigner.is_some() { numbers()? } else { Assignments::One };
+        let mut seconds = self.spill_from.map(|_| numbers()).transpose()?;
         let mut sizes = vec![0u64; self.nlist];
+        let mut copies = vec![0u64; self.nlist];
         let mut spread = vec![0.0f64; self.nlist];
         let source = self.source;
         let mut reader = source.reader()?;
@@ -355,6 +364,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let mut values = vec![0.0; chunk_rows * dim];
         let mut lists = vec![0u32; chunk_rows];
         let mut l2_sq = vec![0.0; chunk_rows];
+        let mut second = vec![NOT_SPILLED; if seconds.is_some() { chunk_rows } else { 0 }];
         for first in (0..rows).step_by(chunk_rows) {
             report(self.progress, Stage::Assign, first, rows)?;
             let count = chunk_rows.min(rows - first);
@@ -390,6 +400,18 @@ impl<'a, 'p> Job<'a, 'p> {
                 spread[list as usize] += f64::from(l2_sq);
             }
             assignments.append(first, lists).map_err(BuildError::Write)?;
+            if let (Some(assigner), Some(seconds), Some(least)) =
+                (&self.assigner, &mut seconds, self.spill_from)
+            {
+                let second = &mut second[..count];
+                assigner.spill_into(values, lists, l2_sq, least, second);
+                for &list in &*second {
+                    if list != NOT_SPILLED {
+                        copies[list as usize] += 1;
+                    }
+                }
+                seconds.append(first, second).map_err(BuildError::Write)?;
+            }
         }
         report(self.progress, Stage::Assign, rows, rows)?;
         for (spread, &size) in spread.iter_mut().zip(&sizes) {
@@ -402,10 +424,16 @@ impl<'a, 'p> Job<'a, 'p> {
             None => rows as u64 - 1,
         };
         let (spec, spec_value) = Meta::spec_of(&self.config.quantizer);
+        let mut end = ListEntry { vector: 0, block: 0, copy: 0 };
+        let mut table = vec![end];
+        for (&size, &copies) in sizes.iter().zip(&copies) {
+            end = end.after(size, copies);
+            table.push(end);
+        }
         let model = &self.saq.model;
         let meta = Meta {
             nlist: self.nlist as u64,
-            blocks: sizes.iter().map(|n| n.div_ceil(BLOCK as u64)).sum(),
+            blocks: end.block,
             dims: model.dims as u32,
             keep: keep_code(self.config.keep),
             id_bytes: if largest_id <= u64::from(u32::MAX) { 4 } else { 8 },
@@ -421,7 +449,9 @@ impl<'a, 'p> Job<'a, 'p> {
             noise: model.noise,
             near_mean: model.near.mean,
             near_deviation: model.near.deviation,
-            reserved: [0; 8],
+            spilled: end.copy,
+            number_bits: PlaceCode::bits_for(sizes.iter().copied().max().unwrap_or(0)),
+            reserved: [0; 5],
         };
         let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {
             BuildError::Config(crate::error::ConfigError::new(
@@ -439,9 +469,10 @@ impl<'a, 'p> Job<'a, 'p> {
             places: Layout::new(lengths)?,
             meta,
             layout,
-            sizes,
+            table,
             spread,
             assignments,
+            seconds,
             assign_seconds: start.elapsed().as_secs_f64(),
         })
     }
@@ -455,17 +486,19 @@ impl<'a, 'p> Job<'a, 'p> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
         self.write_small_sections(&writer, &plan).map_err(BuildError::Write)?;
-        let Plan { meta, layout, sizes, assignments, assign_seconds, places, .. } = plan;
+        let Plan { meta, layout, table, assignments, seconds, assign_seconds, places, .. } = plan;
 
         let stride = layout.record_bytes();
         let (keep, id_bytes) = (self.config.keep, meta.id_bytes as usize);
-        let mut lists = ListWriters::new(&layout, &sizes, dim, keep, self.ids, id_bytes);
+        let place = PlaceCode::new(meta.nlist, meta.number_bits);
+        let mut lists = ListWriters::new(&layout, &table, dim, keep, self.ids, id_bytes, place);
         let encoder_nanos = AtomicU64::new(0);
         let mut reader = self.source.reader()?;
         let chunk_rows = self.chunk_rows();
         let mut values = vec![0.0; chunk_rows * dim];
         let mut of_row = vec![0u32; chunk_rows];
         let mut records = vec![0u8; chunk_rows * stride];
+        let mut second = vec![NOT_SPILLED; if seconds.is_some() { chunk_rows } else { 0 }];
         for first in (0..rows).step_by(chunk_rows) {
             report(self.progress, Stage::Encode, first, rows)?;
             let count = chunk_rows.min(rows - first);
@@ -487,15 +520,19 @@ impl<'a, 'p> Job<'a, 'p> {
                     let nanos = start.elapsed().as_nanos() as u64;
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
+            if let Some(seconds) = &seconds {
+                seconds.read(first, &mut second[..count]).map_err(BuildError::Write)?;
+            }
+            let second = &second[..count.min(second.len())];
             lists
-                .write_chunk(&writer, first, values, of_row, records)
+                .write_chunk(&writer, first, values, [of_row, second], records)
                 .map_err(BuildError::Write)?;
         }
         report(self.progress, Stage::Encode, rows, rows)?;
-        lists.finish(&writer).map_err(BuildError::Write)?;
         let bytes_per_vector = {
             let by_row = rows as u64 * (layout.rest_bytes as u64 + u64::from(meta.id_bytes));
-            (meta.blocks * layout.block_bytes() as u64 + by_row) as f64 / rows as f64
+            let by_copy = meta.spilled * place.bytes as u64;
+            (meta.blocks * layout.block_bytes() as u64 + by_row + by_copy) as f64 / rows as f64
         };
         let report = BuildReport {
             vectors: rows,
@@ -503,6 +540,7 @@ impl<'a, 'p> Job<'a, 'p> {
             metric: self.config.metric,
             quantizer: self.config.quantizer,
             nlist: self.nlist,
+            spilled: meta.spilled,
             bytes_per_vector,
             file_bytes: places.file_len(),
             plan: self.saq.model.plan.clone(),
@@ -535,15 +573,22 @@ impl<'a, 'p> Job<'a, 'p> {
             writer.write_values(SectionKind::CentroidsPacked, 0, &compact.packed)?;
             writer.write_values(SectionKind::Centroids, 0, &centroids.rotated)?;
         }
-        let mut table = vec![ListEntry { vector: 0, block: 0 }];
-        let mut entry = table[0];
-        for &size in &plan.sizes {
-            entry.vector += size;
-            entry.block += size.div_ceil(BLOCK as u64);
-            table.push(entry);
-        }
-        writer.write_values(SectionKind::ListTable, 0, &table)
+        writer.write_values(SectionKind::ListTable, 0, &plan.table)
     }
+}
+
+/// The squared distance from which on vectors go to a second list, so that about a share of them
+/// does, from the distances of a sample; none for a share of 0.
+fn spill_limit(mut l2_sq: Vec<f32>, share: f64) -> Option<f32> {
+    if share == 0.0 || l2_sq.is_empty() {
+        return None;
+    }
+    let below = ((1.0 - share) * l2_sq.len() as f64) as usize;
+    if below == 0 {
+        return Some(0.0);
+    }
+    let below = below.min(l2_sq.len() - 1);
+    Some(*l2_sq.select_nth_unstable_by(below, f32::total_cmp).1)
 }
 
 fn report(

@@ -1,5 +1,7 @@
 //! The sections of an index: how what a search needs is written, read and checked.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
@@ -26,7 +28,7 @@ pub(crate) const SAQ: u32 = 1;
 pub(crate) struct Meta {
     /// Lists.
     pub(crate) nlist: u64,
-    /// Blocks of 32 vectors in all lists.
+    /// Blocks of 32 vectors or copies in all lists.
     pub(crate) blocks: u64,
     /// Dimensions after rotation.
     pub(crate) dims: u32,
@@ -51,7 +53,11 @@ pub(crate) struct Meta {
     pub(crate) noise: f32,
     pub(crate) near_mean: f32,
     pub(crate) near_deviation: f32,
-    pub(crate) reserved: [u32; 8],
+    /// Copies in all lists.
+    pub(crate) spilled: u64,
+    /// Bits of a place that number the vectors of a list.
+    pub(crate) number_bits: u32,
+    pub(crate) reserved: [u32; 5],
 }
 
 /// One entry of section `segments`.
@@ -86,6 +92,51 @@ pub(crate) struct ListEntry {
     pub(crate) vector: u64,
     /// The number of the list's first block.
     pub(crate) block: u64,
+    /// The number of the list's first copy.
+    pub(crate) copy: u64,
+}
+
+impl ListEntry {
+    /// The entry that follows a list of so many vectors and copies.
+    pub(crate) fn after(self, vectors: u64, copies: u64) -> ListEntry {
+        ListEntry {
+            vector: self.vector + vectors,
+            block: self.block + (vectors + copies).div_ceil(BLOCK as u64),
+            copy: self.copy + copies,
+        }
+    }
+}
+
+/// How the place of a vector is written: the number of its list, and its number there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlaceCode {
+    /// Bits of the number within the list.
+    pub(crate) number_bits: u32,
+    /// Bytes of the whole: 4 or 8.
+    pub(crate) bytes: usize,
+}
+
+impl PlaceCode {
+    /// For `nlist` lists and numbers of `number_bits` bits.
+    pub(crate) fn new(nlist: u64, number_bits: u32) -> PlaceCode {
+        let list_bits = u64::BITS - (nlist.max(1) - 1).leading_zeros();
+        PlaceCode { number_bits, bytes: if list_bits + number_bits <= 32 { 4 } else { 8 } }
+    }
+
+    /// The bits that number the vectors of lists of at most so many.
+    pub(crate) fn bits_for(largest: u64) -> u32 {
+        u64::BITS - (largest.max(1) - 1).leading_zeros()
+    }
+
+    pub(crate) fn encode(self, list: u32, number: u64) -> u64 {
+        u64::from(list) << self.number_bits | number
+    }
+
+    #[inline(always)]
+    fn decode(self, place: u64) -> (usize, usize) {
+        let number = place & ((1 << self.number_bits) - 1);
+        ((place >> self.number_bits) as usize, number as usize)
+    }
 }
 
 impl Meta {
@@ -118,10 +169,34 @@ impl Meta {
     }
 }
 
-/// The ids of all vectors, by position.
-pub(crate) enum Ids {
+/// Whole numbers of 4 or 8 bytes.
+pub(crate) enum Numbers {
     Four(Section<u32>),
     Eight(Section<u64>),
+}
+
+impl Numbers {
+    fn open(container: &Container, kind: SectionKind, bytes: usize) -> Result<Self, OpenError> {
+        Ok(match bytes {
+            4 => Numbers::Four(container.shared(kind)?),
+            _ => Numbers::Eight(container.shared(kind)?),
+        })
+    }
+
+    #[inline(always)]
+    fn get(&self, at: usize) -> u64 {
+        match self {
+            Numbers::Four(numbers) => u64::from(numbers[at]),
+            Numbers::Eight(numbers) => numbers[at],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Numbers::Four(numbers) => size_of_val(&**numbers),
+            Numbers::Eight(numbers) => size_of_val(&**numbers),
+        }
+    }
 }
 
 /// The vectors kept for rerank, row by row, by position.
@@ -155,7 +230,11 @@ pub(crate) struct Parts {
     pub(crate) list_table: Section<ListEntry>,
     pub(crate) scan: Section<u8>,
     pub(crate) rest: Section<u8>,
-    pub(crate) ids: Ids,
+    /// The ids of all vectors, by position.
+    pub(crate) ids: Numbers,
+    /// The places of the vectors that copies are of, by the number of the copy.
+    pub(crate) spilled: Numbers,
+    pub(crate) place: PlaceCode,
     pub(crate) kept: Kept,
 }
 
@@ -185,6 +264,7 @@ pub(crate) fn section_lengths(
         rows.checked_next_multiple_of(16)?.checked_mul(depth)
     };
     let value_bytes = wide(keep_of(meta.keep)?.value_bytes());
+    let place = PlaceCode::new(meta.nlist, meta.number_bits);
     Some(vec![
         (SectionKind::Meta, wide(size_of::<Meta>()), 64),
         (SectionKind::Segments, wide(layout.segments.len() * size_of::<SegmentEntry>()), 64),
@@ -194,8 +274,9 @@ pub(crate) fn section_lengths(
         (SectionKind::ListFactors, relative.checked_mul(16)?, 64),
         (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
         (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(4)?, 64),
-        (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(16)?, 64),
+        (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(24)?, 64),
         (SectionKind::Scan, meta.blocks.checked_mul(wide(layout.block_bytes()))?, 4096),
+        (SectionKind::Spilled, meta.spilled.checked_mul(wide(place.bytes))?, 4096),
         (SectionKind::Rest, count.checked_mul(wide(layout.rest_bytes))?, 4096),
         (SectionKind::Ids, count.checked_mul(u64::from(meta.id_bytes))?, 4096),
         (SectionKind::Kept, count.checked_mul(wide(dim))?.checked_mul(value_bytes)?, 4096),
@@ -263,6 +344,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     expect(meta.nlist >= 1 && meta.nlist <= u64::from(u32::MAX), "nlist out of range", meta.nlist)?;
     expect(meta.lists <= 1, "lists is 0 or 1", u64::from(meta.lists))?;
     expect(meta.lists == 1 || meta.nlist == 1, "one list around the mean", meta.nlist)?;
+    expect(meta.lists == 1 || meta.spilled == 0, "copies without lists", meta.spilled)?;
+    expect(meta.number_bits <= 32, "at most 32 bits", u64::from(meta.number_bits))?;
     expect(matches!(meta.id_bytes, 4 | 8), "ids of 4 or 8 bytes", u64::from(meta.id_bytes))?;
     expect(
         matches!(meta.additive_bytes, 2 | 4),
@@ -350,6 +433,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         noise: meta.noise,
     };
     let layout = model.layout();
+    let place = PlaceCode::new(meta.nlist, meta.number_bits);
 
     let lengths = section_lengths(dim, &layout, &meta, header.count)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
@@ -372,23 +456,23 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         finite("list-factors", &[f.norm_sq, f.key, f.inverse])?;
     }
     let list_table = container.shared::<ListEntry>(SectionKind::ListTable)?;
-    let mut expected = ListEntry { vector: 0, block: 0 };
+    let mut expected = ListEntry { vector: 0, block: 0, copy: 0 };
     for (i, pair) in list_table.windows(2).enumerate() {
         let bad = |message: &str| OpenError::corrupt("list-table", format!("list {i}: {message}"));
         if pair[0] != expected {
             return Err(bad("does not start where the list before it ends"));
         }
-        let vectors = pair[1]
-            .vector
-            .checked_sub(pair[0].vector)
-            .ok_or_else(|| bad("ends before it starts"))?;
-        expected.vector = pair[1].vector;
-        expected.block += vectors.div_ceil(BLOCK as u64);
-        if pair[1].vector > header.count {
-            return Err(bad("ends beyond the last vector"));
+        if pair[1].vector > header.count || pair[1].copy > meta.spilled {
+            return Err(bad("ends beyond the last vector or copy"));
         }
+        let vectors = pair[1].vector.checked_sub(pair[0].vector);
+        let copies = pair[1].copy.checked_sub(pair[0].copy);
+        expected = match (vectors, copies) {
+            (Some(vectors), Some(copies)) => expected.after(vectors, copies),
+            _ => return Err(bad("ends before it starts")),
+        };
     }
-    let end = ListEntry { vector: header.count, block: meta.blocks };
+    let end = ListEntry { vector: header.count, block: meta.blocks, copy: meta.spilled };
     if list_table.last() != Some(&end) || expected != end {
         return Err(OpenError::corrupt("list-table", "lists do not add up to all vectors"));
     }
@@ -409,10 +493,9 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         list_table,
         scan: container.shared(SectionKind::Scan)?,
         rest: container.shared(SectionKind::Rest)?,
-        ids: match meta.id_bytes {
-            4 => Ids::Four(container.shared(SectionKind::Ids)?),
-            _ => Ids::Eight(container.shared(SectionKind::Ids)?),
-        },
+        ids: Numbers::open(&container, SectionKind::Ids, meta.id_bytes as usize)?,
+        spilled: Numbers::open(&container, SectionKind::Spilled, place.bytes)?,
+        place,
         kept: match keep {
             Keep::None => Kept::None,
             Keep::F16 => Kept::F16(container.shared(SectionKind::Kept)?),
@@ -426,9 +509,47 @@ impl Parts {
     /// The id at a position.
     #[inline]
     pub(crate) fn id(&self, position: usize) -> u64 {
-        match &self.ids {
-            Ids::Four(ids) => u64::from(ids[position]),
-            Ids::Eight(ids) => ids[position],
+        self.ids.get(position)
+    }
+
+    /// True where lists hold copies of vectors of other lists.
+    #[inline]
+    pub(crate) fn has_copies(&self) -> bool {
+        self.spilled.bytes() > 0
+    }
+
+    /// The list of the vector that a copy is of, and its number there, as the file says: neither
+    /// is checked.
+    #[inline]
+    pub(crate) fn spilled(&self, copy: usize) -> (usize, usize) {
+        self.place.decode(self.spilled.get(copy))
+    }
+
+    /// For each copy from number `first` on the value of its vector's list; not a number if the
+    /// file names a list that there is not.
+    pub(crate) fn of_spilled_lists(&self, first: usize, of_list: &[f32], out: &mut [f32]) {
+        let place = self.place;
+        let value = |at: u64| of_list.get(place.decode(at).0).copied().unwrap_or(f32::NAN);
+        let copies = first..first + out.len();
+        match &self.spilled {
+            Numbers::Four(places) => {
+                for (out, &at) in out.iter_mut().zip(&places[copies]) {
+                    *out = value(u64::from(at));
+                }
+            }
+            Numbers::Eight(places) => {
+                for (out, &at) in out.iter_mut().zip(&places[copies]) {
+                    *out = value(at);
+                }
+            }
+        }
+    }
+
+    /// Asks for the places of some copies.
+    pub(crate) fn fetch_spilled(&self, copies: Range<usize>) {
+        match &self.spilled {
+            Numbers::Four(places) => nonius_simd::prefetch(&places[copies]),
+            Numbers::Eight(places) => nonius_simd::prefetch(&places[copies]),
         }
     }
 
@@ -484,13 +605,9 @@ impl Parts {
         [self.list_table[list], self.list_table[list + 1]]
     }
 
-    /// Bytes of codes, factors and ids for each vector, padding of blocks included.
+    /// Bytes of codes, factors, ids and copies for each vector, padding of blocks included.
     pub(crate) fn bytes_per_vector(&self) -> f64 {
-        let ids = match &self.ids {
-            Ids::Four(ids) => size_of_val(&**ids),
-            Ids::Eight(ids) => size_of_val(&**ids),
-        };
-        let bytes = self.scan.len() + self.rest.len() + ids;
+        let bytes = self.scan.len() + self.rest.len() + self.ids.bytes() + self.spilled.bytes();
         bytes as f64 / self.count.max(1) as f64
     }
 }

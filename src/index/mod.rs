@@ -90,9 +90,13 @@ impl Index {
     /// Asks the system to read codes, factors and ids of a mapped index into memory now, so that
     /// the first queries do not wait for the disk. Returns at once; kept vectors are left out.
     pub fn warm(&self) {
-        for kind in
-            [SectionKind::CentroidsPacked, SectionKind::Scan, SectionKind::Rest, SectionKind::Ids]
-        {
+        for kind in [
+            SectionKind::CentroidsPacked,
+            SectionKind::Scan,
+            SectionKind::Spilled,
+            SectionKind::Rest,
+            SectionKind::Ids,
+        ] {
             self.parts.container.advise(kind, Access::WillNeed);
         }
     }
@@ -192,6 +196,7 @@ impl Index {
             quantizer: parts.spec,
             nlist: parts.nlist,
             list_sizes: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
+            spilled: parts.list_table.last().map_or(0, |end| end.copy as usize),
             keep: parts.keep,
             bytes_per_vector: parts.bytes_per_vector(),
             code_bytes: layout.record_bytes(),

@@ -56,6 +56,7 @@ pub(super) struct Ranking {
     values: Vec<[f32; BLOCK]>,
     nearest: Nearest,
     probes: Vec<Probe>,
+    constants: Vec<f32>,
 }
 
 /// A list to search.
@@ -70,6 +71,29 @@ impl Ranking {
     /// The lists that were taken, nearest first.
     pub(super) fn probes(&self) -> &[Probe] {
         &self.probes
+    }
+
+    /// Finds out, for the copies that lists hold, what all keys of their vectors' lists share
+    /// ([`constants`](Ranking::constants)); `constant` is what all keys of the query share.
+    pub(super) fn prepare_copies(&mut self, parts: &Parts, row: usize, constant: f32) {
+        let padded = parts.centroid_panels().padded_rows();
+        self.constants.resize(parts.nlist, 0.0);
+        nonius_simd::level().vectorize(Constants {
+            factors: &parts.list_factors,
+            product: &self.product[row * padded..(row + 1) * padded],
+            weight: parts.model.alpha() * self.rows.inverse()[row],
+            constant,
+            out: &mut self.constants,
+        });
+        for probe in &self.probes {
+            self.constants[probe.list as usize] = f32::NAN;
+        }
+    }
+
+    /// For each list what all of its keys share, about; no number for the lists that were taken:
+    /// copies of their vectors need not be looked at.
+    pub(super) fn constants(&self) -> &[f32] {
+        &self.constants
     }
 
     /// Ranks all lists for rotated queries (`rows x dims`); [`take`](Ranking::take) reads the
@@ -190,6 +214,26 @@ impl Vectorize for Values<'_> {
         let Values { factors, product, weight, values } = self;
         for ((value, f), &product) in values.iter_mut().zip(factors).zip(product) {
             *value = f.key - weight * f.inverse * integer_dot(product, f.sum);
+        }
+    }
+}
+
+struct Constants<'a> {
+    factors: &'a [ListFactors],
+    product: &'a [i32],
+    weight: f32,
+    constant: f32,
+    out: &'a mut [f32],
+}
+
+impl Vectorize for Constants<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Constants { factors, product, weight, constant, out } = self;
+        for ((out, f), &product) in out.iter_mut().zip(factors).zip(product) {
+            *out = constant - weight * f.inverse * integer_dot(product, f.sum);
         }
     }
 }

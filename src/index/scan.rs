@@ -1,4 +1,8 @@
 //! Scanning lists: first stage, then the remaining bits of survivors.
+//!
+//! A list may hold copies of vectors of other lists (see [`spill`](super::IndexConfig::spill)): of
+//! these it has the first stage only. A copy that survives stands for its vector, unless that
+//! vector's own list is searched as well and it will be met there.
 
 use std::ops::Range;
 
@@ -6,7 +10,7 @@ use nonius_simd::{BLOCK, prefetch};
 
 use super::config::SearchStats;
 use super::format::Parts;
-use super::rank::Probe;
+use super::rank::{Probe, Ranking};
 use super::timers::{Piece, Timers};
 use crate::quantizer::saq::{
     Glance, ListQuery, Query, QueryModel, RefineScratch, SCAN_BLOCKS, ScanScratch,
@@ -34,30 +38,74 @@ pub(super) type Best = TopK<(f32, u64, usize)>;
 /// Scans lists for one query at a time. Holds buffers only.
 #[derive(Default)]
 pub(super) struct Scanner {
-    /// The lists of a round of which vectors survived.
-    views: Vec<View>,
+    views: Views,
     scan: ScanScratch,
     refine: RefineScratch,
     survivors: Vec<Survivor>,
 }
 
-/// A list with survivors.
+/// The query as seen from those lists whose vectors were refined.
 #[derive(Default)]
-struct View {
-    list: usize,
-    /// The query as seen from it, once that is needed.
-    query: ListQuery,
-    entered: bool,
+struct Views {
+    /// The number of each list's view, or [`NO_VIEW`].
+    of_list: Vec<u32>,
+    /// The lists that have one.
+    lists: Vec<u32>,
+    views: Vec<ListQuery>,
+}
+
+const NO_VIEW: u32 = u32::MAX;
+
+impl Views {
+    /// Forgets the views of the last query.
+    fn reset(&mut self, nlist: usize) {
+        self.of_list.resize(nlist, NO_VIEW);
+        for &list in &self.lists {
+            self.of_list[list as usize] = NO_VIEW;
+        }
+        self.lists.clear();
+    }
+
+    /// Asks for what a view from a list will be made of.
+    fn fetch(&self, parts: &Parts, list: u32) {
+        if self.of_list[list as usize] == NO_VIEW
+            && let Some((centroid, _)) = parts.centroid(list as usize)
+        {
+            prefetch(centroid);
+        }
+    }
+
+    /// The query as seen from a list.
+    fn get(
+        &mut self,
+        parts: &Parts,
+        codes: QueryModel<'_>,
+        query: &Query,
+        list: u32,
+    ) -> &ListQuery {
+        let view = &mut self.of_list[list as usize];
+        if *view == NO_VIEW {
+            *view = self.lists.len() as u32;
+            self.lists.push(list);
+            if self.views.len() < self.lists.len() {
+                self.views.push(ListQuery::default());
+            }
+            let out = &mut self.views[*view as usize];
+            codes.enter_list(query, parts.centroid(list as usize), out);
+        }
+        &self.views[*view as usize]
+    }
 }
 
 /// A vector that the first stage has not ruled out.
 #[derive(Clone, Copy)]
 struct Survivor {
     bound: f32,
-    /// The number of the vector in its list.
-    number: u32,
-    /// The number of the list among the round's views.
-    view: usize,
+    /// The vector's list.
+    list: u32,
+    /// The block that has its first stage, and its lane there.
+    block: usize,
+    lane: usize,
     /// The vector's position.
     position: usize,
 }
@@ -65,23 +113,25 @@ struct Survivor {
 /// How far the scan of some lists has come.
 struct Cursor<'a> {
     probes: &'a [Probe],
-    /// Vectors of the first list that are done.
+    /// Vectors and copies of the first list that are done.
     done: usize,
 }
 
 impl Scanner {
-    /// Scans lists in the given order and keeps the best estimates.
+    /// Scans the lists that were taken, in their order, and keeps the best estimates.
     pub(super) fn scan(
         &mut self,
         parts: &Parts,
         query: &Query,
-        probes: &[Probe],
+        ranking: &Ranking,
         best: &mut Best,
         stats: &mut SearchStats,
         timers: &mut Timers,
     ) {
         let codes = QueryModel { model: &parts.model, layout: &parts.layout };
-        let mut cursor = Cursor { probes, done: 0 };
+        let mut cursor = Cursor { probes: ranking.probes(), done: 0 };
+        stats.lists += cursor.probes.len() as u64;
+        self.views.reset(parts.nlist);
         while !cursor.probes.is_empty() {
             let threshold = best.threshold();
             let wanted = if threshold == f32::INFINITY {
@@ -91,10 +141,9 @@ impl Scanner {
             };
             self.survivors.clear();
             let mut seen = 0;
-            let mut used = 0;
             while !cursor.probes.is_empty() && seen < wanted {
                 let (vectors, bytes) =
-                    self.first_stage(parts, codes, query, &mut cursor, &mut used, threshold);
+                    self.first_stage(parts, codes, query, &mut cursor, ranking, threshold);
                 seen += vectors;
                 stats.bytes_touched += bytes as u64;
             }
@@ -103,25 +152,25 @@ impl Scanner {
             self.refine(parts, codes, query, best, stats);
             timers.lap(Piece::Refine);
         }
-        stats.lists += probes.len() as u64;
+        stats.bytes_touched += (self.views.lists.len() * parts.model.dims * 4) as u64;
     }
 
     /// Reads the first stage of a list, or of its next blocks, and adds the survivors. Returns how
-    /// many vectors were seen, and the bytes of their blocks.
+    /// many vectors and copies were seen, and the bytes that were read.
     fn first_stage(
         &mut self,
         parts: &Parts,
         codes: QueryModel<'_>,
         query: &Query,
         cursor: &mut Cursor<'_>,
-        used: &mut usize,
+        ranking: &Ranking,
         threshold: f32,
     ) -> (usize, usize) {
         let Scanner { views, scan, survivors, .. } = self;
         let [probe, following @ ..] = cursor.probes else { return (0, 0) };
-        let list = probe.list as usize;
-        let [start, end] = parts.list_range(list);
-        let (first, count) = (start.vector as usize, (end.vector - start.vector) as usize);
+        let [start, end] = parts.list_range(probe.list as usize);
+        let vectors = (end.vector - start.vector) as usize;
+        let count = vectors + (end.copy - start.copy) as usize;
         let done = cursor.done;
         let seen = (count - done).min(SCAN_BLOCKS * BLOCK);
         if done + seen == count {
@@ -130,6 +179,7 @@ impl Scanner {
                 let [start, end] = parts.list_range(next.list as usize);
                 let blocks = blocks(parts, start.block as usize..end.block as usize);
                 prefetch(&blocks[..blocks.len().min(FETCHED)]);
+                parts.fetch_spilled(start.copy as usize..end.copy as usize);
             }
         } else {
             cursor.done += seen;
@@ -137,38 +187,47 @@ impl Scanner {
         if seen == 0 {
             return (0, 0);
         }
-        let block = start.block as usize + done / BLOCK;
-        let piece = blocks(parts, block..block + seen.div_ceil(BLOCK));
+        let first_block = start.block as usize + done / BLOCK;
+        let piece = blocks(parts, first_block..first_block + seen.div_ceil(BLOCK));
         let rest_bytes = parts.layout.rest_bytes;
-        let before = survivors.len();
-        codes.scan(
-            query,
-            glance(parts, query, *probe),
-            piece,
-            seen,
-            threshold,
-            scan,
-            |v, bound| {
-                let position = first + done + v;
-                if threshold < f32::INFINITY {
-                    prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
-                }
-                let number = (done + v) as u32;
-                survivors.push(Survivor { bound, number, view: *used, position });
-            },
-        );
-        if survivors.len() > before {
-            if let Some((centroid, _)) = parts.centroid(list) {
-                prefetch(centroid);
+        let mut survive = |v: usize, bound: f32, list: u32, number: usize, first: usize| {
+            let position = first + number;
+            if threshold < f32::INFINITY {
+                prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
+                views.fetch(parts, list);
             }
-            if *used == views.len() {
-                views.push(View::default());
-            }
-            views[*used].list = list;
-            views[*used].entered = false;
-            *used += 1;
+            let (block, lane) = (first_block + v / BLOCK, v % BLOCK);
+            survivors.push(Survivor { bound, list, block, lane, position });
+        };
+        let here = glance(parts, query, *probe);
+        let first = start.vector as usize;
+        if count == vectors {
+            codes.scan(query, here, piece, seen, threshold, scan, |v, bound| {
+                survive(v, bound, probe.list, done + v, first);
+            });
+            return (seen, piece.len());
         }
-        (seen, piece.len())
+        let own = vectors.saturating_sub(done);
+        let first_copy = start.copy as usize + done.saturating_sub(vectors);
+        let copies = seen.saturating_sub(own);
+        let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, ranking.constants(), out);
+        let farthest = glance(parts, query, *ranking.probes().last().unwrap_or(probe)).distance_sq;
+        let found = |v, bound| {
+            if v < own {
+                survive(v, bound, probe.list, done + v, first);
+                return;
+            }
+            // A number beyond the end of the list is damage.
+            let (list, number) = parts.spilled(first_copy + v - own);
+            let [first, end] = parts.list_range(list).map(|entry| entry.vector as usize);
+            if number < end - first {
+                survive(v, bound, list as u32, number, first);
+            }
+        };
+        codes.scan_mixed(
+            query, here, own, fill, farthest, piece, seen, threshold, scan, found,
+        );
+        (seen, piece.len() + copies * parts.place.bytes)
     }
 
     /// Computes the keys of the survivors whose bound allows it, and keeps the best.
@@ -185,7 +244,8 @@ impl Scanner {
         let rest =
             |s: &Survivor| &parts.rest[s.position * rest_bytes..(s.position + 1) * rest_bytes];
         let mut threshold = best.threshold();
-        if threshold == f32::INFINITY && best.capacity() < survivors.len() {
+        let unasked = threshold == f32::INFINITY;
+        if unasked && best.capacity() < survivors.len() {
             survivors.select_nth_unstable_by(best.capacity(), |a, b| {
                 a.bound.total_cmp(&b.bound).then(a.position.cmp(&b.position))
             });
@@ -196,20 +256,16 @@ impl Scanner {
                 && next.bound <= threshold
             {
                 prefetch(rest(next));
+                if unasked {
+                    views.fetch(parts, next.list);
+                }
             }
             if s.bound > threshold {
                 continue;
             }
-            let view = &mut views[s.view];
-            if !view.entered {
-                codes.enter_list(query, parts.centroid(view.list), &mut view.query);
-                view.entered = true;
-                stats.bytes_touched += (parts.model.dims * 4) as u64;
-            }
-            let number = s.number as usize;
-            let block = parts.list_range(view.list)[0].block as usize + number / BLOCK;
-            let block = blocks(parts, block..block + 1);
-            let key = codes.refine(query, &view.query, block, number % BLOCK, rest(s), refine);
+            let view = views.get(parts, codes, query, s.list);
+            let block = blocks(parts, s.block..s.block + 1);
+            let key = codes.refine(query, view, block, s.lane, rest(s), refine);
             refined += 1;
             if key <= threshold {
                 best.offer((key, parts.id(s.position), s.position));

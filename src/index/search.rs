@@ -190,9 +190,11 @@ impl<'a> Searcher<'a> {
         self.timers.lap(Piece::Tables);
         let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
         self.best.reset(held.min(parts.count));
-        let probes = self.ranking.probes();
+        if parts.has_copies() {
+            self.ranking.prepare_copies(parts, row, self.query.constant);
+        }
         let (best, stats) = (&mut self.best, &mut self.stats);
-        self.scanner.scan(parts, &self.query, probes, best, stats, &mut self.timers);
+        self.scanner.scan(parts, &self.query, &self.ranking, best, stats, &mut self.timers);
         if params.rerank > 0 {
             self.rerank(row, k)?;
         } else {

@@ -70,6 +70,8 @@ section_kinds! {
     RotationScales = 12, "rotation-scales", mandatory;
     /// What each packed centroid is multiplied by, and its squared norm.
     ListFactors = 13, "list-factors", mandatory;
+    /// Where the vectors are that a list holds a copy of.
+    Spilled = 14, "spilled", mandatory;
 }
 
 impl SectionKind {

@@ -7,17 +7,17 @@ use super::quantize::RowsI16;
 use crate::matrix::{Matrix, MatrixView};
 
 /// Rows that are multiplied at once.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// Centroids that are multiplied at once, a whole number of panels of 16 and of the triples of
 /// panels that the widest kernel takes. Their products with [`ROWS`] rows are 72 KiB.
 const CENTROIDS: usize = 288;
 
 /// Rows that one task assigns.
-const TASK: usize = 1024;
+pub(super) const TASK: usize = 1024;
 
 /// Centroids next to each other in a vector of scores.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// How far apart two scores must be for the smaller one to be surely the nearer centroid, in
 /// units of the norm of the row times the largest norm that a centroid at hand can have.
@@ -37,13 +37,13 @@ const MARGIN: f32 = 1.5e-4;
 pub struct Assigner {
     centroids: Matrix,
     /// Subtracted from rows and centroids, so that an offset of all data costs no precision.
-    mean: Vec<f32>,
+    pub(super) mean: Vec<f32>,
     /// As [`Panels`] pack them.
     packed: Vec<i16>,
     /// Inverse scales and squared norms of the centred centroids, padded to whole panels. The
     /// norms of the padding are infinite, which keeps it from being nearest.
-    inverse: Vec<f32>,
-    norms_sq: Vec<f32>,
+    pub(super) inverse: Vec<f32>,
+    pub(super) norms_sq: Vec<f32>,
 }
 
 /// The buffers of [`Assigner::assign_block`], to be kept from call to call.
@@ -259,7 +259,7 @@ impl Assigner {
 
     /// Multiplies quantized rows with all centroids, a chunk at a time: `each` gets the number of
     /// the chunk's first centroid, its width (with padding), and the products, `rows x width`.
-    fn for_products(
+    pub(super) fn for_products(
         &self,
         rows: &[i16],
         products: &mut Vec<i32>,
@@ -281,7 +281,7 @@ impl Assigner {
 
 /// Squared distances less the squared norm of the row: `|c|^2 - 2 <x, c>`.
 #[inline(always)]
-fn scores(
+pub(super) fn scores(
     products: &[i32; LANES],
     inverse: &[f32; LANES],
     norms_sq: &[f32; LANES],

@@ -11,6 +11,7 @@ pub mod quantize;
 mod repair;
 mod rounding;
 pub mod sample;
+mod spill;
 
 pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
@@ -19,3 +20,4 @@ pub(crate) use quantize::ROUND;
 pub use quantize::{RowsI8, RowsI16};
 pub use rounding::Rounding;
 pub use sample::{sample_rows, sample_rows_with};
+pub(crate) use spill::NOT_SPILLED;

@@ -20,7 +20,7 @@
 //! bound = constant + additive + shift - sum over s of scale[s] * (slope[s] * sum[s] + offset[s])
 //! ```
 
-use nonius_simd::{BLOCK, Vectorize, at_most, for_each_set, l2_sqs_f32, scan_blocks};
+use nonius_simd::{BLOCK, Vectorize, at_most, for_each_set, l2_sqs_f32, level, scan_blocks};
 
 use super::query::{Query, QueryModel, SegmentQuery};
 use super::{AdditiveCode, scale};
@@ -98,8 +98,8 @@ impl Bound {
         }
     }
 
-    /// Slope and offset of each piece at a distance.
-    fn lines_at(&self, distance_sq: f32, out: &mut Vec<[f32; 2]>) {
+    /// The offset of each piece's line for a list at a squared distance.
+    fn offsets_at(&self, distance_sq: f32, out: &mut Vec<f32>) {
         let [constant, slope] = self.variance;
         let variance = constant + slope * distance_sq;
         let by_variance = if variance > 0.0 { self.confidence / variance.sqrt() } else { 0.0 };
@@ -108,7 +108,7 @@ impl Bound {
         out.extend(self.lines.iter().map(|line| {
             let [constant, slope] = line.variance;
             let variance = constant + slope * distance_sq;
-            [line.slope, line.bias + line.near * distance + by_variance * variance]
+            line.bias + line.near * distance + by_variance * variance
         }));
     }
 }
@@ -127,7 +127,8 @@ pub(crate) struct ListQuery {
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
 pub(crate) struct ScanScratch {
-    lines: Vec<[f32; 2]>,
+    offsets: [Vec<f32>; 2],
+    constants: Vec<[f32; BLOCK]>,
     sums: Vec<u16>,
     bounds: Vec<[f32; BLOCK]>,
     passed: Vec<u32>,
@@ -167,9 +168,9 @@ impl QueryModel<'_> {
         }
     }
 
-    /// Scans the first stage of blocks, up to [`SCAN_BLOCKS`] of them, and calls `found` with the
-    /// number within `blocks` and the lower bound of each vector among the first `count` whose
-    /// bound does not exceed `threshold`.
+    /// Scans the first stage of blocks of one list, up to [`SCAN_BLOCKS`] of them, and calls `found`
+    /// with the number within `blocks` and the lower bound of each vector among the first `count`
+    /// whose bound does not exceed `threshold`.
     pub(crate) fn scan(
         &self,
         query: &Query,
@@ -180,72 +181,188 @@ impl QueryModel<'_> {
         scratch: &mut ScanScratch,
         mut found: impl FnMut(usize, f32),
     ) {
-        let layout = self.layout;
-        if layout.pieces.is_empty() {
+        if self.layout.pieces.is_empty() {
             // Nothing is known before the rest is read.
             (0..count).for_each(|v| found(v, f32::NEG_INFINITY));
             return;
         }
-        let stride = layout.block_bytes();
+        self.sum(query, blocks, scratch);
+        let ScanScratch { offsets: [offsets, _], sums, bounds, passed, .. } = scratch;
+        query.bound.offsets_at(list.distance_sq, offsets);
+        let lanes = OneList { constant: list.constant, offsets };
+        let lines = &query.bound.lines;
+        level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
+        report(bounds, passed, count, threshold, found);
+    }
+
+    /// [`scan`](QueryModel::scan) of a list that also holds copies: of the first `count` vectors,
+    /// those from number `own` on are copies, and `fill` writes for each of them what all keys of
+    /// its vector's list share, or no number for one to leave out. Their lists are taken to be at
+    /// the squared distance `distance_sq`.
+    pub(crate) fn scan_mixed(
+        &self,
+        query: &Query,
+        list: Glance,
+        own: usize,
+        fill: impl FnOnce(&mut [f32]),
+        distance_sq: f32,
+        blocks: &[u8],
+        count: usize,
+        threshold: f32,
+        scratch: &mut ScanScratch,
+        mut found: impl FnMut(usize, f32),
+    ) {
+        let number = count.div_ceil(BLOCK);
+        scratch.constants.resize(number, [0.0; BLOCK]);
+        let lanes = scratch.constants.as_flattened_mut();
+        let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
+        of_list.fill(list.constant);
+        fill(of_copies);
+        if self.layout.pieces.is_empty() {
+            for (v, constant) in lanes[..count].iter().enumerate() {
+                if !constant.is_nan() {
+                    found(v, f32::NEG_INFINITY);
+                }
+            }
+            return;
+        }
+        self.sum(query, blocks, scratch);
+        let ScanScratch { offsets: [offsets, others], constants, sums, bounds, passed } = scratch;
+        query.bound.offsets_at(list.distance_sq, offsets);
+        query.bound.offsets_at(distance_sq, others);
+        let lanes = Mixed { constants, own, offsets, others };
+        let lines = &query.bound.lines;
+        level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
+        report(bounds, passed, count, threshold, found);
+    }
+
+    /// Sums the tables' entries for each vector and piece of the first stage.
+    fn sum(&self, query: &Query, blocks: &[u8], scratch: &mut ScanScratch) {
+        let (layout, stride) = (self.layout, self.layout.block_bytes());
         let number = blocks.len() / stride;
-        let ScanScratch { lines, sums, bounds, passed } = scratch;
-        query.bound.lines_at(list.distance_sq, lines);
+        let ScanScratch { sums, bounds, passed, .. } = scratch;
         sums.resize(number * layout.pieces.len() * BLOCK, 0);
         bounds.resize(number, [0.0; BLOCK]);
         passed.resize(number, 0);
         scan_blocks(blocks, stride, &layout.pieces, &query.lut, sums);
-        nonius_simd::level().vectorize(Bounds {
-            codes: *self,
-            constant: list.constant,
-            lines,
-            blocks,
-            sums,
-            bounds,
-        });
-        at_most(bounds, threshold, passed);
-        let bounds = bounds.as_flattened();
-        for_each_set(passed, |v| {
-            if v < count {
-                found(v, bounds[v]);
-            }
-        });
     }
 }
 
-struct Bounds<'a> {
-    codes: QueryModel<'a>,
+/// Calls `found` for each of the first `count` vectors whose bound does not exceed `threshold`.
+fn report(
+    bounds: &[[f32; BLOCK]],
+    passed: &mut [u32],
+    count: usize,
+    threshold: f32,
+    mut found: impl FnMut(usize, f32),
+) {
+    at_most(bounds, threshold, passed);
+    let bounds = bounds.as_flattened();
+    for_each_set(passed, |v| {
+        if v < count {
+            found(v, bounds[v]);
+        }
+    });
+}
+
+/// What the bounds of a block's vectors take from their lists.
+trait Lanes {
+    type Block;
+    /// For block number `block`: what all keys of each vector's list share, and what
+    /// [`offsets`](Lanes::offsets) needs.
+    fn block(&self, block: usize) -> ([f32; BLOCK], Self::Block);
+    /// The offset of the line of piece `piece` for each vector.
+    fn offsets(&self, block: &Self::Block, piece: usize) -> [f32; BLOCK];
+}
+
+/// All vectors are of one list.
+struct OneList<'a> {
     constant: f32,
-    lines: &'a [[f32; 2]],
+    /// For each piece.
+    offsets: &'a [f32],
+}
+
+impl Lanes for OneList<'_> {
+    type Block = ();
+
+    #[inline(always)]
+    fn block(&self, _: usize) -> ([f32; BLOCK], ()) {
+        ([self.constant; BLOCK], ())
+    }
+
+    #[inline(always)]
+    fn offsets(&self, (): &(), piece: usize) -> [f32; BLOCK] {
+        [self.offsets[piece]; BLOCK]
+    }
+}
+
+/// Vectors from number `own` on are copies of vectors of other lists.
+struct Mixed<'a> {
+    /// Of each block's vectors.
+    constants: &'a [[f32; BLOCK]],
+    own: usize,
+    /// For each piece, of vectors and of copies.
+    offsets: &'a [f32],
+    others: &'a [f32],
+}
+
+impl Lanes for Mixed<'_> {
+    /// The first lane that has a copy.
+    type Block = i32;
+
+    #[inline(always)]
+    fn block(&self, block: usize) -> ([f32; BLOCK], i32) {
+        (self.constants[block], self.own.saturating_sub(block * BLOCK).min(BLOCK) as i32)
+    }
+
+    #[inline(always)]
+    fn offsets(&self, &own: &i32, piece: usize) -> [f32; BLOCK] {
+        let (offset, other) = (self.offsets[piece], self.others[piece]);
+        let mut offsets = [0.0; BLOCK];
+        for (v, out) in (0..).zip(&mut offsets) {
+            *out = if v < own { offset } else { other };
+        }
+        offsets
+    }
+}
+
+struct Bounds<'a, L> {
+    codes: QueryModel<'a>,
+    lanes: L,
+    lines: &'a [Line],
     blocks: &'a [u8],
     /// For each block the sums of each piece.
     sums: &'a [u16],
     bounds: &'a mut [[f32; BLOCK]],
 }
 
-impl Vectorize for Bounds<'_> {
+impl<L: Lanes> Vectorize for Bounds<'_, L> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Bounds { codes, constant, lines, blocks, sums, bounds } = self;
+        let Bounds { codes, lanes, lines, blocks, sums, bounds } = self;
         let QueryModel { model, layout } = codes;
         let sums = sums.chunks_exact(layout.pieces.len() * BLOCK);
         let blocks = blocks.chunks_exact(layout.block_bytes());
-        for ((block, sums), bounds) in blocks.zip(sums).zip(bounds) {
+        for (number, ((block, sums), bounds)) in blocks.zip(sums).zip(bounds).enumerate() {
+            let (constants, lists) = lanes.block(number);
             let factors = &block[layout.groups * BLOCK / 2..];
-            additive(model.additive, constant, factors, bounds);
+            additive(model.additive, &constants, factors, bounds);
             if layout.shift_bytes == 1 {
                 let codes = &factors[layout.additive_bytes * BLOCK..][..BLOCK];
                 for (bound, &code) in bounds.iter_mut().zip(codes) {
                     *bound += model.decode_shift(code);
                 }
             }
-            let pieces = layout.piece_segments.iter().zip(lines);
-            for ((&s, line), sums) in pieces.zip(sums.as_chunks::<BLOCK>().0) {
+            let pieces = layout.piece_segments.iter().zip(lines).enumerate();
+            for ((piece, (&s, line)), sums) in pieces.zip(sums.as_chunks::<BLOCK>().0) {
                 let segment = &layout.segments[s];
                 let scales = &factors[segment.scale * BLOCK..][..segment.scale_bytes * BLOCK];
+                let line = (line.slope, &lanes.offsets(&lists, piece));
                 if segment.scale_bytes == 1 {
-                    subtract(bounds, sums, line, scales.iter().map(|&k| u32::from(k)), scale::BYTE);
+                    let codes = scales.iter().map(|&k| u32::from(k));
+                    subtract(bounds, sums, line, codes, scale::BYTE);
                 } else {
                     let codes = scales.as_chunks::<2>().0.iter();
                     let codes = codes.map(|&k| u32::from(u16::from_le_bytes(k)));
@@ -256,24 +373,31 @@ impl Vectorize for Bounds<'_> {
     }
 }
 
-/// `bounds = constant + additive factors`.
+/// `bounds = constants + additive factors`.
 #[inline(always)]
-fn additive(code: AdditiveCode, constant: f32, factors: &[u8], bounds: &mut [f32; BLOCK]) {
+fn additive(
+    code: AdditiveCode,
+    constants: &[f32; BLOCK],
+    factors: &[u8],
+    bounds: &mut [f32; BLOCK],
+) {
+    let constants = constants.iter();
     if code.bytes() == 4 {
-        for (bound, value) in bounds.iter_mut().zip(factors.as_chunks::<4>().0) {
+        let values = factors.as_chunks::<4>().0;
+        for ((bound, value), constant) in bounds.iter_mut().zip(values).zip(constants) {
             *bound = constant + f32::from_le_bytes(*value);
         }
         return;
     }
     let codes = factors.as_chunks::<2>().0;
     let mut outside = false;
-    for (bound, &value) in bounds.iter_mut().zip(codes) {
+    for ((bound, &value), constant) in bounds.iter_mut().zip(codes).zip(constants.clone()) {
         let value = u16::from_le_bytes(value);
         *bound = constant + code.decode_linear(value);
         outside |= AdditiveCode::is_outside(value);
     }
     if outside {
-        for (bound, &value) in bounds.iter_mut().zip(codes) {
+        for ((bound, &value), constant) in bounds.iter_mut().zip(codes).zip(constants) {
             *bound = constant + code.decode(u16::from_le_bytes(value));
         }
     }
@@ -284,11 +408,11 @@ fn additive(code: AdditiveCode, constant: f32, factors: &[u8], bounds: &mut [f32
 fn subtract(
     bounds: &mut [f32; BLOCK],
     sums: &[u16; BLOCK],
-    &[slope, offset]: &[f32; 2],
+    (slope, offsets): (f32, &[f32; BLOCK]),
     scales: impl Iterator<Item = u32>,
     format: scale::ScaleFormat,
 ) {
-    for ((bound, &sum), code) in bounds.iter_mut().zip(sums).zip(scales) {
+    for (((bound, &sum), offset), code) in bounds.iter_mut().zip(sums).zip(offsets).zip(scales) {
         *bound -= format.decode(code) * (slope * f32::from(sum) + offset);
     }
 }
