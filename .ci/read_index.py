@@ -16,7 +16,7 @@ QUERIES = 5
 KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
-    13: "list-factors",
+    13: "list-factors", 14: "spilled",
 }
 
 
@@ -83,7 +83,10 @@ class Index:
         expect("length of meta", len(part["meta"]), 112)
         (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, _, _,
          self.scale, self.low, self.step, self.correction, self.shift_step, _, self.near_mean,
-         self.near_deviation) = struct.unpack_from("<QQIIIIIIQffffffff", part["meta"])
+         self.near_deviation, spilled, number_bits) = struct.unpack_from(
+            "<QQIIIIIIQffffffffQI", part["meta"])
+        list_bits = (self.nlist - 1).bit_length()
+        place_bytes = 4 if list_bits + number_bits <= 32 else 8
         expect("dims", self.dims, up(self.dim, 8))
         start = group = rest = 0
         factor = self.additive_bytes + self.lists
@@ -118,9 +121,10 @@ class Index:
             "rotation": 2 * up(dims, 16) * up(dim, 2),
             "list-factors": 16 * rows,
             "centroids-packed": up(rows, 16) * dims,
-            "centroids": 4 * rows * dims,
-            "list-table": 16 * (self.nlist + 1),
+            "centroids": 2 * rows * dims,
+            "list-table": 24 * (self.nlist + 1),
             "scan": blocks * self.block_bytes,
+            "spilled": place_bytes * spilled,
             "rest": self.count * self.rest_bytes,
             "ids": self.count * self.id_bytes,
             "kept": self.count * dim * [0, 2, 4][keep],
@@ -136,7 +140,10 @@ class Index:
              for j in range(dim)]
             for i in range(dims)
         ]
-        self.centroids = array("f", part["centroids"])
+        units = [struct.unpack_from("<f", part["list-factors"], 16 * list_ + 8)[0] / 256
+                 for list_ in range(rows)]
+        self.centroids = [units[n // dims] * x
+                          for n, x in enumerate(array("h", part["centroids"]))]
         packed = array("b", part["centroids-packed"])
         for list_ in range(rows):
             row = self.centroid(list_)
@@ -151,10 +158,23 @@ class Index:
             expect(f"sum of packed centroid {list_}", total, sum(near))
             if not (key == 0 if self.metric == 1 else key >= norm_sq):
                 sys.exit(f"key of list {list_}: {key}, squared norm {norm_sq}")
-        self.table = [struct.unpack_from("<QQ", part["list-table"], 16 * n)
+        self.table = [struct.unpack_from("<QQQ", part["list-table"], 24 * n)
                       for n in range(self.nlist + 1)]
-        expect("first entry of list-table", self.table[0], (0, 0))
-        expect("last entry of list-table", self.table[-1], (self.count, blocks))
+        expect("first entry of list-table", self.table[0], (0, 0, 0))
+        expect("last entry of list-table", self.table[-1], (self.count, blocks, spilled))
+        places = array("I" if place_bytes == 4 else "Q", part["spilled"])
+        copied = set()
+        for list_ in range(self.nlist):
+            (vector, _, copy), (end, _, last) = self.table[list_:list_ + 2]
+            for n in range(copy, last):
+                of, number = places[n] >> number_bits, places[n] & (1 << number_bits) - 1
+                if of == list_ or self.table[of][0] + number >= self.table[of + 1][0]:
+                    sys.exit(f"copy {n} in list {list_}: vector {number} of list {of}")
+                expect(f"bytes of copy {n}", self.head(list_, end - vector + n - copy),
+                       self.head(of, number))
+                copied.add((of, number))
+        expect("vectors with copies", len(copied), spilled)
+        self.spilled = spilled
         ids = struct.unpack(f"<{self.count}{'I' if self.id_bytes == 4 else 'Q'}", part["ids"])
         self.position = {id_: position for position, id_ in enumerate(ids)}
         expect("different ids", len(self.position), self.count)
@@ -168,6 +188,22 @@ class Index:
         if not self.lists:
             return [0.0] * self.dims
         return self.centroids[list_ * self.dims:(list_ + 1) * self.dims]
+
+    def head(self, list_, number):
+        """The bytes in `scan` of a vector or copy of a list."""
+        lane = number % 32
+        at = (self.table[list_][1] + number // 32) * self.block_bytes
+        block = self.scan[at:at + self.block_bytes]
+        high = 4 if lane >= 16 else 0
+        groups = bytes(block[16 * g + lane % 16] >> high & 15 for g in range(self.groups))
+        factors = b""
+        sizes = [self.additive_bytes] + [1] * self.lists
+        sizes += [s["scale_bytes"] for s in self.segments if s["scan_bits"]]
+        offset = 16 * self.groups
+        for size in sizes:
+            factors += block[offset + lane * size:offset + (lane + 1) * size]
+            offset += 32 * size
+        return groups + factors
 
     def vector(self, position):
         """List, code, tops of the first stage, scales, additive factor and shift."""
@@ -362,7 +398,8 @@ def main():
         if not lost < 0.5 * decoded:
             sys.exit(f"decoding loses {lost} of {decoded}")
     share = f"{lost / decoded:.5f} of their energy lost" if decoded else "nothing kept"
-    print(f"{compared} distances agree within {worst:.2g}; decoded vectors: {share}")
+    print(f"{compared} distances agree within {worst:.2g}; decoded vectors: {share};"
+          f" {index.spilled} copies")
 
 
 main()

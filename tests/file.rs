@@ -37,6 +37,8 @@ pub mod kind {
     pub const ROTATION_SCALES: u32 = 12;
     /// What packed centroids are multiplied by.
     pub const LIST_FACTORS: u32 = 13;
+    /// The places of the vectors that copies are of.
+    pub const SPILLED: u32 = 14;
 }
 
 /// Where a section lies.
@@ -120,7 +122,7 @@ pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
 /// The number of vectors in each of the [`samples`].
 pub const ROWS: usize = 150;
 
-/// A valid file of every shape: with and without lists, kept vectors, dropped dimensions, wide
+/// A valid file of every shape: with and without lists, copies, kept vectors, dropped dimensions, wide
 /// ids, and additive factors of two and of four bytes. Each has a name.
 ///
 /// # Panics
@@ -135,20 +137,23 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
     let large: Vec<u64> = (0..ROWS as u64).map(|i| i << 40).collect();
     let small: Vec<u64> = (0..ROWS as u64).collect();
     [
-        (Metric::L2, "saq:4", 1, Keep::F16, &base, &small),
-        (Metric::L2, "saq:4", 5, Keep::F32, &base, &large),
-        (Metric::Cosine, "saq:0.5", 4, Keep::F16, &base, &small),
-        (Metric::InnerProduct, "saq:2.5", 3, Keep::None, &base, &small),
-        (Metric::InnerProduct, "rabitq", 1, Keep::F16, &base, &large),
-        (Metric::L2, "erabitq:13", 1, Keep::None, &wide, &small),
-        (Metric::Cosine, "erabitq:4", 150, Keep::F32, &base, &small),
-        (Metric::L2, "saq:12", 6, Keep::F32, &wide, &large),
+        (Metric::L2, "saq:4", 1, 0.0, Keep::F16, &base, &small),
+        (Metric::L2, "saq:4", 5, 1.0, Keep::F32, &base, &large),
+        (Metric::Cosine, "saq:0.5", 4, 0.5, Keep::F16, &base, &small),
+        (Metric::InnerProduct, "saq:2.5", 3, 0.0, Keep::None, &base, &small),
+        (Metric::InnerProduct, "rabitq", 1, 0.0, Keep::F16, &base, &large),
+        (Metric::L2, "erabitq:13", 1, 0.0, Keep::None, &wide, &small),
+        (Metric::Cosine, "erabitq:4", 150, 1.0, Keep::F32, &base, &small),
+        (Metric::L2, "saq:12", 6, 0.0, Keep::F32, &wide, &large),
     ]
     .into_iter()
-    .map(|(metric, quantizer, nlist, keep, base, ids)| {
-        let config = IndexConfig { keep, ..config(metric, quantizer, nlist) };
+    .map(|(metric, quantizer, nlist, spill, keep, base, ids)| {
+        let config = IndexConfig { keep, spill, ..config(metric, quantizer, nlist) };
         let (index, _) = IndexBuilder::new(&config).ids(ids).build(base).unwrap();
-        (format!("{metric} {quantizer} nlist {nlist} {keep}"), index.as_bytes().to_vec())
+        (
+            format!("{metric} {quantizer} nlist {nlist} spill {spill} {keep}"),
+            index.as_bytes().to_vec(),
+        )
     })
     .collect()
 }

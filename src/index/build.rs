@@ -571,7 +571,7 @@ impl<'a, 'p> Job<'a, 'p> {
             let compact = CompactCentroids::new(metric, dims, &centroids.rotated, &plan.spread);
             writer.write_values(SectionKind::ListFactors, 0, &compact.factors)?;
             writer.write_values(SectionKind::CentroidsPacked, 0, &compact.packed)?;
-            writer.write_values(SectionKind::Centroids, 0, &centroids.rotated)?;
+            writer.write_values(SectionKind::Centroids, 0, &compact.fine)?;
         }
         writer.write_values(SectionKind::ListTable, 0, &plan.table)
     }

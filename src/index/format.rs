@@ -8,10 +8,11 @@ use half::f16;
 use nonius_simd::{BLOCK, Panels, Panels8, gemm_i16};
 
 use super::config::Keep;
+use super::rank::FINER;
 use crate::error::OpenError;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::saq::{
-    AdditiveCode, Layout, MAX_BITS, Model, Near, Segment, SegmentConstants, rescale,
+    AdditiveCode, Centroid, Layout, MAX_BITS, Model, Near, Segment, SegmentConstants, rescale,
 };
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
@@ -222,8 +223,8 @@ pub(crate) struct Parts {
     /// `dims` values.
     pub(crate) rotation_scales: Section<f32>,
     /// `nlist x dims`; empty where there is one list around the mean.
-    pub(crate) centroids: Section<f32>,
-    /// The same, packed.
+    pub(crate) centroids: Section<i16>,
+    /// The same in eight bits, packed.
     pub(crate) centroids_packed: Section<i8>,
     /// `nlist`; empty where there is one list around the mean.
     pub(crate) list_factors: Section<ListFactors>,
@@ -273,7 +274,7 @@ pub(crate) fn section_lengths(
         (SectionKind::Rotation, packed(dims, 2 * wide(dim).next_multiple_of(2))?, 64),
         (SectionKind::ListFactors, relative.checked_mul(16)?, 64),
         (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
-        (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(4)?, 64),
+        (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(2)?, 64),
         (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(24)?, 64),
         (SectionKind::Scan, meta.blocks.checked_mul(wide(layout.block_bytes()))?, 4096),
         (SectionKind::Spilled, meta.spilled.checked_mul(wide(place.bytes))?, 4096),
@@ -580,11 +581,16 @@ impl Parts {
         Panels8::new(self.nlist, self.model.dims, &self.centroids_packed)
     }
 
-    /// The rotated centroid of a list and its squared norm, if vectors are relative to centroids.
-    pub(crate) fn centroid(&self, list: usize) -> Option<(&[f32], f32)> {
+    /// The rotated centroid of a list, if vectors are relative to centroids.
+    pub(crate) fn centroid(&self, list: usize) -> Option<Centroid<'_>> {
         let dims = self.model.dims;
         self.model.lists.then(|| {
-            (&self.centroids[list * dims..(list + 1) * dims], self.list_factors[list].norm_sq)
+            let f = &self.list_factors[list];
+            Centroid {
+                values: &self.centroids[list * dims..(list + 1) * dims],
+                unit: f.inverse / FINER,
+                norm_sq: f.norm_sq,
+            }
         })
     }
 

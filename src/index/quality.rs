@@ -179,12 +179,13 @@ struct Buffers {
     product: Vec<i32>,
     query: Query,
     list: ListQuery,
+    centroid: Vec<f32>,
     refine: RefineScratch,
 }
 
 /// Estimates the key of every vector, by id (here the row number).
 fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
-    let Buffers { scaled, rows, product, query, list: list_query, refine } = buffers;
+    let Buffers { scaled, rows, product, query, list: list_query, centroid, refine } = buffers;
     let codes = QueryModel { model: &parts.model, layout: &parts.layout };
     let scaled = parts.model.scaled(exact_query, scaled);
     parts.rotate(scaled, rows, product, &mut query.values);
@@ -196,7 +197,7 @@ fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys
     let size = layout.block_bytes();
     for list in 0..parts.nlist {
         let [start, end] = parts.list_range(list);
-        codes.enter_list(query, parts.centroid(list), list_query);
+        codes.enter_list(query, parts.centroid(list), centroid, list_query);
         for position in start.vector as usize..end.vector as usize {
             let v = position - start.vector as usize;
             let block = start.block as usize + v / BLOCK;

@@ -18,10 +18,15 @@ use crate::train::RowsI8;
 /// The weight of a list's mean squared distance in its rank.
 const SPREAD: f64 = 0.5;
 
-/// Rotated centroids in the form that ranks them.
+/// What one unit of a centroid's eight bits is in sixteen.
+pub(super) const FINER: f32 = 256.0;
+
+/// Rotated centroids as an index holds them.
 pub(super) struct CompactCentroids {
-    /// As [`Panels8`].
+    /// In eight bits, as [`Panels8`]: what ranks them.
     pub(super) packed: Vec<i8>,
+    /// In sixteen bits, row by row.
+    pub(super) fine: Vec<i16>,
     pub(super) factors: Vec<ListFactors>,
 }
 
@@ -30,11 +35,21 @@ impl CompactCentroids {
     pub(super) fn new(metric: Metric, dims: usize, rotated: &[f32], spread: &[f64]) -> Self {
         let mut rows = RowsI8::default();
         rows.quantize(dims, rotated);
+        let mut fine = vec![0; rotated.len()];
         let factors = rotated
             .chunks_exact(dims)
+            .zip(fine.chunks_exact_mut(dims))
             .enumerate()
-            .map(|(list, row)| {
-                let norm_sq = nonius_simd::dot_f32(row, row);
+            .map(|(list, (row, fine))| {
+                let unit = rows.inverse()[list] / FINER;
+                let limit = f32::from(i16::MAX);
+                let mut norm_sq = 0.0;
+                for (fine, x) in fine.iter_mut().zip(row) {
+                    let integer = if unit > 0.0 { (x / unit).round_ties_even() } else { 0.0 };
+                    *fine = integer.clamp(-limit, limit) as i16;
+                    norm_sq += f64::from(f32::from(*fine) * unit).powi(2);
+                }
+                let norm_sq = norm_sq as f32;
                 let key = match metric {
                     Metric::L2 | Metric::Cosine => norm_sq + (SPREAD * spread[list]) as f32,
                     Metric::InnerProduct => 0.0,
@@ -43,7 +58,7 @@ impl CompactCentroids {
             })
             .collect();
         let packed = Panels8::pack(spread.len(), rows.depth(), rows.values());
-        CompactCentroids { packed, factors }
+        CompactCentroids { packed, fine, factors }
     }
 }
 

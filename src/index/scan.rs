@@ -52,6 +52,8 @@ struct Views {
     /// The lists that have one.
     lists: Vec<u32>,
     views: Vec<ListQuery>,
+    /// A buffer.
+    centroid: Vec<f32>,
 }
 
 const NO_VIEW: u32 = u32::MAX;
@@ -69,9 +71,9 @@ impl Views {
     /// Asks for what a view from a list will be made of.
     fn fetch(&self, parts: &Parts, list: u32) {
         if self.of_list[list as usize] == NO_VIEW
-            && let Some((centroid, _)) = parts.centroid(list as usize)
+            && let Some(centroid) = parts.centroid(list as usize)
         {
-            prefetch(centroid);
+            prefetch(centroid.values);
         }
     }
 
@@ -91,7 +93,7 @@ impl Views {
                 self.views.push(ListQuery::default());
             }
             let out = &mut self.views[*view as usize];
-            codes.enter_list(query, parts.centroid(list as usize), out);
+            codes.enter_list(query, parts.centroid(list as usize), &mut self.centroid, out);
         }
         &self.views[*view as usize]
     }
@@ -152,7 +154,7 @@ impl Scanner {
             self.refine(parts, codes, query, best, stats);
             timers.lap(Piece::Refine);
         }
-        stats.bytes_touched += (self.views.lists.len() * parts.model.dims * 4) as u64;
+        stats.bytes_touched += (self.views.lists.len() * parts.model.dims * 2) as u64;
     }
 
     /// Reads the first stage of a list, or of its next blocks, and adds the survivors. Returns how
@@ -224,9 +226,7 @@ impl Scanner {
                 survive(v, bound, list as u32, number, first);
             }
         };
-        codes.scan_mixed(
-            query, here, own, fill, farthest, piece, seen, threshold, scan, found,
-        );
+        codes.scan_mixed(query, here, own, fill, farthest, piece, seen, threshold, scan, found);
         (seen, piece.len() + copies * parts.place.bytes)
     }
 

@@ -168,7 +168,7 @@ impl Vectorize for Collect<'_> {
             for (step, ((products, inverse), norms_sq)) in columns.enumerate() {
                 let scores = scores(products, inverse, norms_sq, row_factor);
                 let limit = nearest.limit;
-                if scores.iter().fold(true, |none, &score| none & !(score < limit)) {
+                if !scores.iter().fold(false, |any, &score| any | (score < limit)) {
                     continue;
                 }
                 for (j, &score) in scores.iter().enumerate() {

@@ -6,13 +6,14 @@ use nonius_tests::{config, wordnet};
 #[test]
 fn a_warm_searcher_does_not_allocate() {
     let set = wordnet();
-    for (metric, quantizer, nlist, keep) in [
-        (Metric::L2, "saq:4", 100, Keep::F16),
-        (Metric::Cosine, "saq:1", 64, Keep::F32),
-        (Metric::InnerProduct, "saq:6", 32, Keep::None),
-        (Metric::L2, "rabitq", 1, Keep::F16),
+    for (metric, quantizer, nlist, keep, spill) in [
+        (Metric::L2, "saq:4", 100, Keep::F16, 0.0),
+        (Metric::Cosine, "saq:1", 64, Keep::F32, 0.5),
+        (Metric::InnerProduct, "saq:6", 32, Keep::None, 0.0),
+        (Metric::L2, "saq:2", 200, Keep::F16, 1.0),
+        (Metric::L2, "rabitq", 1, Keep::F16, 0.0),
     ] {
-        let config = IndexConfig { keep, ..config(metric, quantizer, nlist) };
+        let config = IndexConfig { keep, spill, ..config(metric, quantizer, nlist) };
         let index = Index::build(&set.base, &config).unwrap();
         let queries = set.some_queries(40);
         let mut searcher = index.searcher();

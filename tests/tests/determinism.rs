@@ -27,6 +27,10 @@ fn cases() -> Vec<(String, IndexConfig)> {
     }
     let fast = IndexConfig { encoding: nonius::Encoding::Fast, ..config(Metric::L2, "saq:4", 12) };
     cases.push(("fast".to_owned(), fast));
+    for spill in [0.4, 1.0] {
+        let config = IndexConfig { spill, ..config(Metric::L2, "saq:2", 12) };
+        cases.push((format!("spill {spill}"), config));
+    }
     cases.push(("seed".to_owned(), IndexConfig { seed: 77, ..config(Metric::L2, "saq:4", 12) }));
     cases
 }

@@ -199,6 +199,76 @@ fn the_report_and_the_info_say_what_there_is() {
     }
 }
 
+/// With copies in second lists: fewer vectors are seen for the same recall, nothing is found twice,
+/// distances are those of the vectors themselves, and with all lists the answers are the same.
+#[test]
+fn second_lists_find_more() {
+    let set = wordnet();
+    let queries = set.some_queries(200);
+    for (metric, quantizer) in
+        [(Metric::L2, "saq:4"), (Metric::InnerProduct, "saq:3"), (Metric::Cosine, "erabitq:2")]
+    {
+        let truth: Vec<Vec<u64>> = truth(metric)[..200].iter().map(|found| ids(found)).collect();
+        let build = |spill| {
+            let config = IndexConfig { spill, ..config(metric, quantizer, 200) };
+            IndexBuilder::new(&config).build(&set.base).unwrap()
+        };
+        let (plain, report) = build(0.0);
+        assert_eq!((report.spilled, plain.info().spilled), (0, 0));
+        let reach = |index: &Index, nprobe: usize| {
+            let params = SearchParams { nprobe, ..SearchParams::default() };
+            let (found, stats) = index.search_batch(queries.view(), 10, &params).unwrap();
+            (recall(&truth, &found, 10), stats.scanned / 200, found)
+        };
+        // Rounds end elsewhere, so which candidates are given up differs unless none is.
+        let sure = SearchParams { confidence: 50.0, ..all_lists() };
+        let (all, _) = plain.search_batch(queries.view(), 10, &sure).unwrap();
+        for spill in [0.3, 1.0] {
+            let (index, report) = build(spill);
+            let info = index.info();
+            assert_eq!(report.spilled, info.spilled as u64);
+            assert_eq!(report.bytes_per_vector, info.bytes_per_vector);
+            assert!((info.spilled as f64 / 10_000.0 - spill).abs() < 0.03, "{}", info.spilled);
+            // Copies have the first stage's bits, a few bytes of factors, and a place.
+            let bytes = info.bytes_per_vector - plain.info().bytes_per_vector;
+            let least = spill * (info.first_stage_bits as f64 / 8.0 + 4.0);
+            assert!(bytes > 0.8 * least && bytes < 1.6 * least + 4.0, "{bytes} of {least}");
+            index.verify().unwrap();
+            let (found, _) = index.search_batch(queries.view(), 10, &sure).unwrap();
+            for (found, all) in found.iter().zip(&all) {
+                assert_eq!(bits(found), bits(all), "{metric} {quantizer} {spill}");
+            }
+            // Fewer lists for the same recall, and not more to read.
+            let (of_plain, scanned, _) = reach(&plain, 24);
+            let (of_copies, seen, _) = reach(&index, if spill == 1.0 { 14 } else { 20 });
+            assert!(
+                of_copies > of_plain && (seen as f64) < 1.2 * scanned as f64,
+                "{metric} {quantizer} {spill}: {of_copies} with {seen}, {of_plain} with {scanned}"
+            );
+            let (_, _, found) = reach(&index, 3);
+            for (query, found) in found.iter().enumerate().take(5) {
+                let mut distinct = ids(found);
+                distinct.sort_unstable();
+                distinct.dedup();
+                assert_eq!(distinct.len(), 10);
+                // Each distance is what the vector's own list gives.
+                let whole = plain.search(queries.row(query), 10_000, &all_lists()).unwrap();
+                for found in found {
+                    let own = whole.iter().find(|own| own.id == found.id).unwrap();
+                    assert_eq!(own.distance.to_bits(), found.distance.to_bits());
+                }
+            }
+            let mut searcher = index.searcher();
+            let params = SearchParams { nprobe: 5, rerank: 30, ..SearchParams::default() };
+            let (batch, _) = index.search_batch(queries.view(), 10, &params).unwrap();
+            for (i, found) in batch.iter().enumerate() {
+                let alone = searcher.search(queries.row(i), 10, &params).unwrap();
+                assert_eq!(bits(found), bits(alone));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flat_index_against_the_truth() {
     let set = wordnet();

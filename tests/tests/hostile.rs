@@ -387,6 +387,9 @@ fn parameters_that_make_no_sense_are_refused() {
             (28, vec![0, 1, 3, 8, u32::MAX]),
             (32, vec![2, 3, u32::MAX]),
             (36, vec![3, 4, u32::MAX]),
+            (80, vec![0, 1, 149, 151, u32::MAX]),
+            (84, vec![1, u32::MAX]),
+            (88, vec![33, 64, u32::MAX]),
         ] {
             for value in values {
                 if value != u32_at(&trial.original, meta.offset + at) {
@@ -452,7 +455,7 @@ fn reserved_bytes_are_refused() {
     let mut all = Vec::new();
     for mut trial in trials() {
         let meta = trial.of(kind::META);
-        for at in (80..112).step_by(4) {
+        for at in (92..112).step_by(4) {
             let what = format!("meta reserved at {at}");
             trial.must_refuse(&what, true, |bytes| bytes[meta.offset + at] = 1);
         }
@@ -474,8 +477,8 @@ fn a_list_table_that_does_not_add_up_is_refused() {
                     bytes[place..place + 8].copy_from_slice(&value.to_le_bytes());
                 };
                 // A boundary between two lists may move within the same blocks.
-                let vectors = at % 16 == 0;
-                if vectors && value <= ROWS as u64 && at > 0 && at + 16 < table.length {
+                let counts = at % 24 != 8;
+                if counts && value <= ROWS as u64 && at >= 24 && at + 24 < table.length {
                     trial.attempt(&what, true, mutate);
                 } else {
                     trial.must_refuse(&what, true, mutate);
@@ -567,6 +570,7 @@ fn bodies_of_nonsense_are_searched() {
     let mut random = Random::new(44, 1);
     let bodies = [
         kind::SCAN,
+        kind::SPILLED,
         kind::REST,
         kind::IDS,
         kind::KEPT,
@@ -628,7 +632,7 @@ fn a_dimension_that_no_build_makes() {
     for value in [1.0f32; 7] {
         segment.extend(value.to_le_bytes());
     }
-    let table: Vec<u8> = [0u64, 0, 1, 1].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let table: Vec<u8> = [0u64, 0, 0, 1, 1, 0].iter().flat_map(|v| v.to_le_bytes()).collect();
     let packed = wide.next_multiple_of(16) * wide * 2;
     let sections = [
         (kind::META, 64, 112, meta),
@@ -639,8 +643,9 @@ fn a_dimension_that_no_build_makes() {
         (kind::LIST_FACTORS, 64, 0, Vec::new()),
         (kind::CENTROIDS_PACKED, 64, 0, Vec::new()),
         (kind::CENTROIDS, 64, 0, Vec::new()),
-        (kind::LIST_TABLE, 64, 32, table),
+        (kind::LIST_TABLE, 64, 48, table),
         (kind::SCAN, 4096, 64, Vec::new()),
+        (kind::SPILLED, 4096, 0, Vec::new()),
         (kind::REST, 4096, wide / 2 + 1, Vec::new()),
         (kind::IDS, 4096, 4, Vec::new()),
         (kind::KEPT, 4096, 0, Vec::new()),

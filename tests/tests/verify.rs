@@ -54,6 +54,7 @@ fn verify_names_the_section() {
         (kind::KEPT, "kept"),
         (kind::ROTATION_SCALES, "rotation-scales"),
         (kind::LIST_FACTORS, "list-factors"),
+        (kind::SPILLED, "spilled"),
     ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");

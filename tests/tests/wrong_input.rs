@@ -190,6 +190,9 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     let good = IndexConfig::default();
     for (wrong, field) in [
         (IndexConfig { nlist: Some(0), ..good.clone() }, "nlist"),
+        (IndexConfig { spill: -0.1, ..good.clone() }, "spill"),
+        (IndexConfig { spill: 1.5, ..good.clone() }, "spill"),
+        (IndexConfig { spill: f64::NAN, ..good.clone() }, "spill"),
         (IndexConfig { training_rows: 0, ..good.clone() }, "training_rows"),
         (IndexConfig { kmeans_iterations: 0, ..good.clone() }, "kmeans_iterations"),
         (IndexConfig { quantizer: QuantizerSpec::saq(0.1), ..good.clone() }, "quantizer"),

@@ -34,6 +34,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     nlist: Option<usize>,
 
+    /// Share of the vectors, the farthest from their centroid, to put into a second list as well:
+    /// fewer lists and vectors to search for the same recall, for more bytes [from 0 to 1]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    spill: f64,
+
     /// Vectors to keep beside the codes for exact rerank: f32, f16 or none
     #[arg(long, default_value_t = Keep::F16)]
     keep: Keep,
@@ -71,6 +76,7 @@ struct BuildJson {
     quantizer: String,
     bits: f64,
     nlist: usize,
+    spilled: u64,
     keep: &'static str,
     bytes_per_vector: f64,
     file_bytes: u64,
@@ -91,6 +97,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
         metric: args.metric,
         quantizer: args.quantizer.spec()?,
         nlist: args.nlist,
+        spill: args.spill,
         keep: args.keep,
         seed: args.seed,
         training_rows: args.training_rows,
@@ -126,6 +133,9 @@ fn table(report: &BuildReport, keep: Keep) -> Table {
     let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
     row("vectors", format!("{vectors} x {dim}, {metric}"));
     row("quantizer", format!("{quantizer}, {nlist} lists"));
+    if report.spilled > 0 {
+        row("second lists", format!("{} vectors", report.spilled));
+    }
     row("plan", PlanText(&report.plan).to_string());
     row("bytes a vector", format!("{:.1} (f32: {})", report.bytes_per_vector, 4 * dim));
     row("file", format!("{}, kept vectors: {keep}", human_bytes(report.file_bytes)));
@@ -147,6 +157,7 @@ fn json(report: &BuildReport, keep: Keep) -> BuildJson {
         quantizer: report.quantizer.to_string(),
         bits: report.quantizer.bits(report.dim),
         nlist: report.nlist,
+        spilled: report.spilled,
         keep: keep.name(),
         bytes_per_vector: report.bytes_per_vector,
         file_bytes: report.file_bytes,

@@ -32,6 +32,7 @@ struct InfoJson {
     nlist: usize,
     smallest_list: usize,
     largest_list: usize,
+    spilled: usize,
     keep: &'static str,
     bytes_per_vector: f64,
     code_bytes: usize,
@@ -70,6 +71,9 @@ fn facts(info: &IndexInfo) -> Table {
     row("quantizer", info.quantizer.to_string());
     row("plan", PlanText(&info.plan).to_string());
     row("lists", format!("{}, of {smallest} to {largest} vectors", info.nlist));
+    if info.spilled > 0 {
+        row("second lists", format!("{} vectors", info.spilled));
+    }
     row("bytes a vector", format!("{:.1} (f32: {})", info.bytes_per_vector, 4 * info.dim));
     row("codes and factors", format!("{} bytes", info.code_bytes));
     row("first stage", format!("{} bits", info.first_stage_bits));
@@ -88,6 +92,7 @@ fn json(info: &IndexInfo) -> InfoJson {
         nlist: info.nlist,
         smallest_list: info.list_sizes.0,
         largest_list: info.list_sizes.1,
+        spilled: info.spilled,
         keep: info.keep.name(),
         bytes_per_vector: info.bytes_per_vector,
         code_bytes: info.code_bytes,

@@ -113,6 +113,32 @@ impl Bound {
     }
 }
 
+/// A rotated centroid relative to the mean: `unit * values`, and its squared norm.
+#[derive(Clone, Copy)]
+pub(crate) struct Centroid<'a> {
+    pub(crate) values: &'a [i16],
+    pub(crate) unit: f32,
+    pub(crate) norm_sq: f32,
+}
+
+/// Writes a centroid's values.
+struct Widen<'a> {
+    values: &'a [i16],
+    unit: f32,
+    out: &'a mut [f32],
+}
+
+impl Vectorize for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, &value) in self.out.iter_mut().zip(self.values) {
+            *out = f32::from(value) * self.unit;
+        }
+    }
+}
+
 /// A query as seen from one list.
 #[derive(Default)]
 pub(crate) struct ListQuery {
@@ -138,12 +164,13 @@ pub(crate) struct ScanScratch {
 pub(crate) const SCAN_BLOCKS: usize = 16;
 
 impl QueryModel<'_> {
-    /// Looks at the query from a list; `centroid` is the rotated centroid relative to the mean and
-    /// its squared norm, or nothing where there is a single list around the mean.
+    /// Looks at the query from a list; there is no centroid where there is a single list around the
+    /// mean. `buffer` is overwritten.
     pub(crate) fn enter_list(
         &self,
         query: &Query,
-        centroid: Option<(&[f32], f32)>,
+        centroid: Option<Centroid<'_>>,
+        buffer: &mut Vec<f32>,
         out: &mut ListQuery,
     ) {
         let QueryModel { model, layout } = *self;
@@ -153,9 +180,11 @@ impl QueryModel<'_> {
                 out.distance_sq = query.norm_sq;
                 out.constant = query.constant;
             }
-            Some((centroid, norm_sq)) => {
+            Some(Centroid { values, unit, norm_sq }) => {
+                buffer.resize(values.len(), 0.0);
+                level().vectorize(Widen { values, unit, out: buffer });
                 out.segment_sq.resize(layout.lengths.len(), 0.0);
-                l2_sqs_f32(&query.values, centroid, &layout.lengths, &mut out.segment_sq);
+                l2_sqs_f32(&query.values, buffer, &layout.lengths, &mut out.segment_sq);
                 out.distance_sq = out.segment_sq.iter().sum();
                 // - alpha <q, c> comes from |q - c|^2.
                 out.constant = match model.metric {

@@ -305,7 +305,7 @@ impl Saq {
         query.values = self.encoder.rotation.apply(&self.encoder.mean, &values);
         view.prepare(&mut query, nonius_simd::dot_f32(&values, &self.encoder.mean), 3.0);
         let mut list = ListQuery::default();
-        view.enter_list(&query, None, &mut list);
+        view.enter_list(&query, None, &mut Vec::new(), &mut list);
         let mut scratch = RefineScratch::default();
         let inverse = model.scale.recip();
         let to_distance = match model.metric {

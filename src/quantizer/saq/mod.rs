@@ -35,7 +35,7 @@ mod train;
 pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
 
-pub(crate) use bound::{Glance, ListQuery, SCAN_BLOCKS, ScanScratch};
+pub(crate) use bound::{Centroid, Glance, ListQuery, SCAN_BLOCKS, ScanScratch};
 pub(crate) use encode::{AdditiveCode, EncodeScratch, ListCentroids, Lists};
 pub(crate) use layout::Layout;
 pub(crate) use query::{Query, QueryModel};
