@@ -294,6 +294,12 @@ pub enum SearchError {
         /// What was found.
         found: f32,
     },
+    /// The centroid ratio is no number from 1 on.
+    #[error("centroid_ratio must be a finite number of at least 1, found {found}")]
+    CentroidRatio {
+        /// What was found.
+        found: f32,
+    },
     /// Rerank was asked for, but the index keeps no vectors and none were given.
     #[error("rerank needs the vectors: build with keep = f32 or f16, or give them to the searcher")]
     NothingKept,

@@ -115,9 +115,9 @@ impl<E: Ranked> TopK<E> {
         self.heap.is_empty()
     }
 
-    /// Offers an entry.
+    /// Offers an entry. Returns whether it is among the best so far.
     #[inline]
-    pub fn offer(&mut self, entry: E) {
+    pub fn offer(&mut self, entry: E) -> bool {
         if self.heap.len() < self.k {
             self.heap.push(entry);
             self.sift_up(self.heap.len() - 1);
@@ -126,7 +126,10 @@ impl<E: Ranked> TopK<E> {
         {
             self.heap[0] = entry;
             self.sift_down(0, self.heap.len());
+        } else {
+            return false;
         }
+        true
     }
 
     /// Sorts what is held, best first, and shows it. Call [`reset`](TopK::reset) before the next

@@ -48,6 +48,7 @@ impl Worker {
             quantizer: text(options, "quantizer")?.parse()?,
             keep: text(options, "keep")?.parse()?,
             nlist: Some(number(options, "nlist")?),
+            spill: options["spill"].as_f64().ok_or("expected spill")?,
             ..IndexConfig::default()
         };
         let (started, cpu) = (Instant::now(), cpu_seconds());
@@ -67,6 +68,7 @@ impl Worker {
             nprobe: number(setting, "nprobe")?,
             rerank: number(setting, "rerank")?,
             confidence: setting["confidence"].as_f64().map_or(default.confidence, |c| c as f32),
+            ..default
         };
         let batch = text(command, "mode")? == "batch";
         let seconds = command["seconds"].as_f64().ok_or("expected seconds")?;

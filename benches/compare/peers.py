@@ -428,14 +428,18 @@ PEERS = {
     "svs-lvq4x8": Svs,
 }
 
-# Nonius runs in a worker of its own, in Rust: quantizer and kept vectors.
+# Nonius runs in a worker of its own, in Rust: quantizer, kept vectors, share with a second list.
 NONIUS = {
-    "nonius-saq4": ("saq:4", "none"),
-    "nonius-saq5.5": ("saq:5.5", "none"),
-    "nonius-saq6": ("saq:6", "none"),
-    "nonius-saq8": ("saq:8", "none"),
-    "nonius-saq2-f16": ("saq:2", "f16"),
-    "nonius-saq4-f16": ("saq:4", "f16"),
+    "nonius-saq4": ("saq:4", "none", 0),
+    "nonius-saq4-spill.8": ("saq:4", "none", 0.8),
+    "nonius-saq5.5": ("saq:5.5", "none", 0),
+    "nonius-saq6": ("saq:6", "none", 0),
+    "nonius-saq6-spill.7": ("saq:6", "none", 0.7),
+    "nonius-saq8": ("saq:8", "none", 0),
+    "nonius-saq2-f16": ("saq:2", "f16", 0),
+    "nonius-saq2-f16-spill": ("saq:2", "f16", 1),
+    "nonius-saq4-f16": ("saq:4", "f16", 0),
+    "nonius-saq4-f16-spill": ("saq:4", "f16", 1),
 }
 
 

@@ -37,9 +37,9 @@ class Worker:
         self.name, self.failure = name, None
         self.is_nonius = name in peers.NONIUS
         if self.is_nonius:
-            quantizer, keep = peers.NONIUS[name]
+            quantizer, keep, spill = peers.NONIUS[name]
             command = [args.worker]
-            self.options = dict(quantizer=quantizer, keep=keep, nlist=args.nlist)
+            self.options = dict(quantizer=quantizer, keep=keep, spill=spill, nlist=args.nlist)
             self.families = peers.nonius_families(keep, args.nlist)
         else:
             command = [sys.executable, Path(__file__).with_name("worker.py"), name]

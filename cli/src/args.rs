@@ -99,10 +99,32 @@ pub(crate) struct SearchFlags {
         value_parser = confidence)]
     pub(crate) confidence: f32,
 
+    /// Stop when so many lists in a row have brought nothing among the best so far; 0 for never
+    #[arg(long, value_name = "LISTS", default_value_t = 0)]
+    pub(crate) patience: usize,
+
+    /// Leave out lists whose centroid is more than this many times as far from the query as the
+    /// nearest one
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    pub(crate) centroid_ratio: Option<f32>,
+
     /// Rerank with the vectors of this file, by row number = id, instead of those that the index
     /// keeps
     #[arg(long, value_name = "FILE")]
     pub(crate) rerank_from: Option<std::path::PathBuf>,
+}
+
+impl SearchFlags {
+    /// The parameters of a search.
+    pub(crate) fn params(&self, nprobe: usize, rerank: usize) -> SearchParams {
+        SearchParams {
+            nprobe,
+            rerank,
+            confidence: self.confidence,
+            patience: self.patience,
+            centroid_ratio: self.centroid_ratio,
+        }
+    }
 }
 
 /// Parses a whole number of at least 1.
@@ -125,6 +147,13 @@ fn confidence(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(deviations) if deviations >= 0.0 && deviations.is_finite() => Ok(deviations),
         _ => Err("expected a finite number from 0 on".to_owned()),
+    }
+}
+
+fn ratio(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(ratio) if ratio >= 1.0 && ratio.is_finite() => Ok(ratio),
+        _ => Err("expected a finite number from 1 on".to_owned()),
     }
 }
 

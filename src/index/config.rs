@@ -183,11 +183,18 @@ pub struct SearchParams {
     /// given up after the first stage. Default: 2. A true neighbour is given up only if it is near
     /// the `k`-th as well; 3 raises recall@10 by about 0.001 and refines twice as many candidates.
     pub confidence: f32,
+    /// Stops when so many lists in a row have brought nothing among the best found so far; 0 for
+    /// never. It is looked at after every few hundred vectors. Default: 0.
+    pub patience: usize,
+    /// Lists whose centroid is more than this many times as far from the query as the nearest
+    /// centroid are not searched (at least 1; as in SPANN: Chen et al., NeurIPS 2021, arXiv
+    /// 2111.08566, section 3.2). Default: none, all `nprobe` lists are.
+    pub centroid_ratio: Option<f32>,
 }
 
 impl Default for SearchParams {
     fn default() -> SearchParams {
-        SearchParams { nprobe: 32, rerank: 0, confidence: 2.0 }
+        SearchParams { nprobe: 32, rerank: 0, confidence: 2.0, patience: 0, centroid_ratio: None }
     }
 }
 
@@ -205,6 +212,11 @@ impl SearchParams {
         }
         if !(self.confidence >= 0.0 && self.confidence.is_finite()) {
             return Err(SearchError::Confidence { found: self.confidence });
+        }
+        if let Some(ratio) = self.centroid_ratio
+            && !(ratio >= 1.0 && ratio.is_finite())
+        {
+            return Err(SearchError::CentroidRatio { found: ratio });
         }
         Ok(())
     }

@@ -88,6 +88,21 @@ impl Ranking {
         &self.probes
     }
 
+    /// Gives up those of the lists that were taken whose centroid is more than `ratio` times as far
+    /// from the query as the nearest one; `norm_sq` is the query's squared norm.
+    pub(super) fn keep_within(&mut self, parts: &Parts, norm_sq: f32, ratio: f32) {
+        if !parts.model.lists {
+            return;
+        }
+        let distance_sq = |probe: &Probe| {
+            let centroid_sq = parts.list_factors[probe.list as usize].norm_sq;
+            (norm_sq + centroid_sq - 2.0 * probe.dot).max(0.0)
+        };
+        let nearest = self.probes.iter().map(distance_sq).fold(f32::INFINITY, f32::min);
+        let limit = ratio * ratio * nearest;
+        self.probes.retain(|probe| distance_sq(probe) <= limit);
+    }
+
     /// Finds out, for the copies that lists hold, what all keys of their vectors' lists share
     /// ([`constants`](Ranking::constants)); `constant` is what all keys of the query share.
     pub(super) fn prepare_copies(&mut self, parts: &Parts, row: usize, constant: f32) {

@@ -120,20 +120,23 @@ struct Cursor<'a> {
 }
 
 impl Scanner {
-    /// Scans the lists that were taken, in their order, and keeps the best estimates.
+    /// Scans the lists that were taken, in their order, and keeps the best estimates. Stops after
+    /// `patience` lists, if that is not 0, which brought nothing.
     pub(super) fn scan(
         &mut self,
         parts: &Parts,
         query: &Query,
         ranking: &Ranking,
+        patience: usize,
         best: &mut Best,
         stats: &mut SearchStats,
         timers: &mut Timers,
     ) {
         let codes = QueryModel { model: &parts.model, layout: &parts.layout };
         let mut cursor = Cursor { probes: ranking.probes(), done: 0 };
-        stats.lists += cursor.probes.len() as u64;
         self.views.reset(parts.nlist);
+        // Lists left when something was found last.
+        let mut at_success = cursor.probes.len();
         while !cursor.probes.is_empty() {
             let threshold = best.threshold();
             let wanted = if threshold == f32::INFINITY {
@@ -151,9 +154,15 @@ impl Scanner {
             }
             stats.scanned += seen as u64;
             timers.lap(Piece::FirstStage);
-            self.refine(parts, codes, query, best, stats);
+            if self.refine(parts, codes, query, best, stats) || threshold == f32::INFINITY {
+                at_success = cursor.probes.len();
+            }
             timers.lap(Piece::Refine);
+            if patience > 0 && at_success - cursor.probes.len() >= patience {
+                break;
+            }
         }
+        stats.lists += (ranking.probes().len() - cursor.probes.len()) as u64;
         stats.bytes_touched += (self.views.lists.len() * parts.model.dims * 2) as u64;
     }
 
@@ -230,7 +239,8 @@ impl Scanner {
         (seen, piece.len() + copies * parts.place.bytes)
     }
 
-    /// Computes the keys of the survivors whose bound allows it, and keeps the best.
+    /// Computes the keys of the survivors whose bound allows it, and keeps the best. Returns whether
+    /// there was any.
     fn refine(
         &mut self,
         parts: &Parts,
@@ -238,7 +248,7 @@ impl Scanner {
         query: &Query,
         best: &mut Best,
         stats: &mut SearchStats,
-    ) {
+    ) -> bool {
         let Scanner { views, refine, survivors, .. } = self;
         let rest_bytes = parts.layout.rest_bytes;
         let rest =
@@ -251,6 +261,7 @@ impl Scanner {
             });
         }
         let mut refined = 0;
+        let mut found = false;
         for (i, s) in survivors.iter().enumerate() {
             if let Some(next) = survivors.get(i + AHEAD)
                 && next.bound <= threshold
@@ -268,12 +279,13 @@ impl Scanner {
             let key = codes.refine(query, view, block, s.lane, rest(s), refine);
             refined += 1;
             if key <= threshold {
-                best.offer((key, parts.id(s.position), s.position));
+                found |= best.offer((key, parts.id(s.position), s.position));
                 threshold = best.threshold();
             }
         }
         stats.refined += refined;
         stats.bytes_touched += refined * rest_bytes as u64;
+        found
     }
 }
 

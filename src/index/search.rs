@@ -190,11 +190,23 @@ impl<'a> Searcher<'a> {
         self.timers.lap(Piece::Tables);
         let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
         self.best.reset(held.min(parts.count));
+        if let Some(ratio) = params.centroid_ratio {
+            self.ranking.keep_within(parts, self.query.norm_sq, ratio);
+        }
         if parts.has_copies() {
             self.ranking.prepare_copies(parts, row, self.query.constant);
         }
         let (best, stats) = (&mut self.best, &mut self.stats);
-        self.scanner.scan(parts, &self.query, &self.ranking, best, stats, &mut self.timers);
+        let patience = params.patience;
+        self.scanner.scan(
+            parts,
+            &self.query,
+            &self.ranking,
+            patience,
+            best,
+            stats,
+            &mut self.timers,
+        );
         if params.rerank > 0 {
             self.rerank(row, k)?;
         } else {

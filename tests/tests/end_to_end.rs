@@ -269,6 +269,58 @@ fn second_lists_find_more() {
     }
 }
 
+/// Searches that stop early search fewer lists; those that would not have stopped are the same.
+#[test]
+fn searches_may_stop_early() {
+    let set = wordnet();
+    let queries = set.some_queries(100);
+    let truth: Vec<Vec<u64>> = truth(Metric::L2)[..100].iter().map(|found| ids(found)).collect();
+    let config = config(Metric::L2, "saq:4", 200);
+    for spill in [0.0, 1.0] {
+        let index = Index::build(&set.base, &IndexConfig { spill, ..config.clone() }).unwrap();
+        let all = SearchParams { nprobe: 100, ..SearchParams::default() };
+        let search = |params: &SearchParams| {
+            let (found, stats) = index.search_batch(queries.view(), 10, params).unwrap();
+            let found_bits: Vec<_> = found.iter().map(|found| bits(found)).collect();
+            (recall(&truth, &found, 10), stats.lists, found_bits)
+        };
+        let (of_all, lists, found) = search(&all);
+        assert_eq!(lists, 100 * 100);
+        for params in [
+            SearchParams { patience: 100, ..all.clone() },
+            SearchParams { centroid_ratio: Some(100.0), ..all.clone() },
+        ] {
+            assert_eq!(search(&params), (of_all, lists, found.clone()), "{params:?}");
+        }
+        let mut before = (of_all, lists);
+        for params in [
+            SearchParams { patience: 30, ..all.clone() },
+            SearchParams { patience: 10, ..all.clone() },
+            SearchParams { patience: 1, ..all.clone() },
+        ] {
+            let (recall, lists, _) = search(&params);
+            assert!(recall <= before.0 && lists < before.1, "{params:?}: {recall}, {lists}");
+            assert!(recall > 0.5 && lists >= 100, "{params:?}: {recall}, {lists}");
+            before = (recall, lists);
+        }
+        let mut before = (of_all, lists);
+        for ratio in [1.3, 1.1, 1.0] {
+            let params = SearchParams { centroid_ratio: Some(ratio), ..all.clone() };
+            let (recall, lists, _) = search(&params);
+            assert!(recall <= before.0 && lists < before.1, "{ratio}: {recall}, {lists}");
+            assert!(recall > 0.3 && lists >= 100, "{ratio}: {recall}, {lists}");
+            before = (recall, lists);
+        }
+        // At a ratio of one there is the nearest list alone.
+        assert_eq!(before.1, 100);
+    }
+    // A flat index has no centroid to measure from.
+    let flat = Index::build(&set.base, &IndexConfig { nlist: Some(1), ..config }).unwrap();
+    let params = SearchParams { centroid_ratio: Some(1.0), patience: 1, ..SearchParams::default() };
+    let found = flat.search(queries.row(0), 10, &params).unwrap();
+    assert_eq!(bits(&found), bits(&flat.search(queries.row(0), 10, &all_lists()).unwrap()));
+}
+
 #[test]
 fn a_flat_index_against_the_truth() {
     let set = wordnet();
@@ -453,6 +505,8 @@ fn a_searcher_forgets() {
             nprobe: [1, 30, 5][turn % 3],
             rerank: [0, 100, 0, 7, 5000][turn % 5],
             confidence: [3.0, 0.5, 10.0][turn % 3],
+            patience: [0, 4][turn % 2],
+            centroid_ratio: [None, Some(1.2)][turn / 2 % 2],
         };
         let found = searcher.search(query, k, &params).unwrap().to_vec();
         assert_eq!(bits(&found), bits(&index.search(query, k, &params).unwrap()), "turn {turn}");

@@ -44,7 +44,7 @@ fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
             [(1, 1, 0, 3.0), (10, 1000, 0, 0.0), (1000, 1000, 0, 3.0), (5, 1000, 40, f32::MAX)]
         {
             let rerank = if info.keep == Keep::None { 0 } else { rerank };
-            let params = SearchParams { nprobe, rerank, confidence };
+            let params = SearchParams { nprobe, rerank, confidence, ..SearchParams::default() };
             match searcher.search(&query, k, &params) {
                 Ok(found) => assert!(found.len() <= k.min(info.vectors)),
                 // The query may be huge in the units that the file claims.

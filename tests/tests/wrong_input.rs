@@ -167,6 +167,11 @@ fn zero_and_too_many() {
     says(&SearchError::ZeroNprobe, &["nprobe is 0"]);
     let error = index.search_batch(queries.view(), 0, &default).unwrap_err();
     assert_eq!(error, SearchError::ZeroK);
+    for ratio in [0.0, 0.99, -2.0, f32::NAN, f32::INFINITY] {
+        let params = SearchParams { centroid_ratio: Some(ratio), ..default.clone() };
+        let error = index.search(query, 3, &params).unwrap_err();
+        says(&error, &["centroid_ratio", &ratio.to_string()]);
+    }
     for confidence in [-1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let params = SearchParams { confidence, ..default.clone() };
         let error = index.search(query, 1, &params).unwrap_err();

@@ -127,7 +127,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     for &rerank in &args.rerank {
         for &nprobe in &nprobes {
             let _ = bars.show("searching", rows.len() as u64, settings as u64);
-            let params = SearchParams { nprobe, rerank, confidence: args.flags.confidence };
+            let params = args.flags.params(nprobe, rerank);
             rows.push(measure(&index, &queries, &truth, args.k, &params, args.repeat, fetch)?);
         }
     }

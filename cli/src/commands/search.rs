@@ -77,11 +77,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
         None => None,
     };
     let fetch = store.as_ref().map(|store| store as &dyn FetchVector);
-    let params = SearchParams {
-        nprobe: args.nprobe,
-        rerank: args.rerank,
-        confidence: args.flags.confidence,
-    };
+    let params = args.flags.params(args.nprobe, args.rerank);
     let answers = answer(&index, &queries, queries.rows(), args.k, &params, fetch)?;
     write_ids(&args.output, format, &answers.ids)?;
     if let Some(path) = &args.distances {
