@@ -1,5 +1,7 @@
 //! Shared helpers of the benchmarks.
 
+pub mod cases;
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// A pool of so many threads.

@@ -1,0 +1,130 @@
+//! Every kernel at every level that this processor has, as one Markdown table.
+//!
+//! ```text
+//! cargo run --release -p nonius-benches --bin nonius-kernels -- [REPEATS]
+//! ```
+//!
+//! Every figure is the median of repeats (15 unless told otherwise). They alternate: each repeat
+//! goes through all kernels and levels before the next begins, so that a slow moment of the machine
+//! meets all of them alike.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use nonius_benches::cases::{BEYOND_CACHE, Case, IN_CACHE, READ, Work, kernels};
+use nonius_benches::quantile;
+use nonius_simd::{Level, available, with_level};
+
+/// A sample runs a kernel for about this long, and once at least.
+const SAMPLE: Duration = Duration::from_millis(2);
+
+/// A case at one level.
+struct Row {
+    case: Case,
+    /// Calls a sample, and seconds a call of each sample, for each level.
+    levels: Vec<(Level, usize, Vec<f64>)>,
+}
+
+impl Row {
+    fn new(mut case: Case) -> Row {
+        let levels = available()
+            .into_iter()
+            .map(|level| {
+                // The first call only warms up.
+                seconds(level, 1, &mut case);
+                let calls = (SAMPLE.as_secs_f64() / seconds(level, 1, &mut case)).ceil() as usize;
+                (level, calls, Vec::new())
+            })
+            .collect();
+        Row { case, levels }
+    }
+
+    fn sample(&mut self) {
+        for (level, calls, samples) in &mut self.levels {
+            samples.push(seconds(*level, *calls, &mut self.case));
+        }
+    }
+
+    /// The median time of a call at each level.
+    fn medians(&mut self) -> Vec<f64> {
+        self.levels.iter_mut().map(|(_, _, samples)| quantile(samples, 0.5)).collect()
+    }
+}
+
+/// The time of a call.
+fn seconds(level: Level, calls: usize, case: &mut Case) -> f64 {
+    with_level(level, || {
+        let start = Instant::now();
+        for _ in 0..calls {
+            (case.run)();
+        }
+        start.elapsed().as_secs_f64() / calls as f64
+    })
+}
+
+/// A time in the unit of the work.
+fn figure(work: Work, seconds: f64) -> String {
+    match work {
+        Work::MultiplyAdds(count) => format!("{:.1}", count as f64 / seconds / 1e9),
+        Work::Vectors(count) => {
+            let nanoseconds = seconds / count as f64 * 1e9;
+            format!("{nanoseconds:.*}", if nanoseconds < 10.0 { 2 } else { 1 })
+        }
+        Work::Bytes(count) => format!("{:.1}", count as f64 / seconds / 1e9),
+    }
+}
+
+fn unit(work: Work) -> &'static str {
+    match work {
+        Work::MultiplyAdds(_) => "G multiply-adds/s",
+        Work::Vectors(_) => "ns/vector",
+        Work::Bytes(_) => "GB/s",
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let repeats: usize = match std::env::args().nth(1) {
+        Some(number) => number.parse()?,
+        None => 15,
+    };
+    let mut rows: Vec<Row> = kernels().into_iter().map(Row::new).collect();
+    for _ in 0..repeats {
+        for row in &mut rows {
+            row.sample();
+        }
+    }
+    let levels = available();
+    let medians: Vec<Vec<f64>> = rows.iter_mut().map(Row::medians).collect();
+
+    let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
+    println!("| kernel | shape | unit | {} | best over scalar |", names.join(" | "));
+    println!("|---|---|---|{}---:|", "---:|".repeat(levels.len()));
+    for (row, medians) in rows.iter().zip(&medians) {
+        let Case { kernel, shape, work, .. } = &row.case;
+        let figures: Vec<String> = medians.iter().map(|&time| figure(*work, time)).collect();
+        let best = medians.iter().copied().fold(f64::INFINITY, f64::min);
+        println!(
+            "| {kernel} | {shape} | {} | {} | {:.1} |",
+            unit(*work),
+            figures.join(" | "),
+            medians[0] / best
+        );
+    }
+
+    // The read is the limit of all levels, so the fastest counts.
+    let of = |shape: &str| rows.iter().zip(&medians).find(|(row, _)| row.case.shape == shape);
+    if let (Some((near, in_cache)), Some((_, beyond)), Some((_, read))) =
+        (of(IN_CACHE), of(BEYOND_CACHE), of(READ))
+    {
+        let limit = read.iter().copied().fold(f64::INFINITY, f64::min);
+        println!();
+        for (i, level) in levels.iter().enumerate() {
+            println!(
+                "- First stage at {level}: {} ns a vector of 44 bytes in the cache; beyond it {:.0} % of the fastest read.",
+                figure(near.case.work, in_cache[i]),
+                100.0 * limit / beyond[i]
+            );
+        }
+    }
+    Ok(())
+}
