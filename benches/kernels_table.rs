@@ -1,12 +1,14 @@
 //! Every kernel at every level that this processor has, as one Markdown table.
 //!
 //! ```text
-//! cargo run --release -p nonius-benches --bin nonius-kernels -- [REPEATS]
+//! cargo run --release -p nonius-benches --example nonius-kernels -- [REPEATS]
 //! ```
 //!
-//! Every figure is the median of repeats (15 unless told otherwise). They alternate: each repeat
-//! goes through all kernels and levels before the next begins, so that a slow moment of the machine
-//! meets all of them alike.
+//! Distances have those of SimSIMD beside them. Every figure is the median of repeats (15 unless
+//! told otherwise). They alternate: each repeat goes through all kernels and levels before the next
+//! begins, so that a slow moment of the machine meets all of them alike.
+
+mod peer;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -18,48 +20,76 @@ use nonius_simd::{Level, available, with_level};
 /// A sample runs a kernel for about this long, and once at least.
 const SAMPLE: Duration = Duration::from_millis(2);
 
-/// A case at one level.
+/// A case, and what it took.
 struct Row {
     case: Case,
-    /// Calls a sample, and seconds a call of each sample, for each level.
-    levels: Vec<(Level, usize, Vec<f64>)>,
+    levels: Vec<(Level, Samples)>,
+    /// The same by another library, at whatever level it chooses.
+    peer: Option<(Case, Samples)>,
 }
 
 impl Row {
-    fn new(mut case: Case) -> Row {
+    fn new(mut case: Case, peers: &mut Vec<Case>) -> Row {
         let levels = available()
             .into_iter()
-            .map(|level| {
-                // The first call only warms up.
-                seconds(level, 1, &mut case);
-                let calls = (SAMPLE.as_secs_f64() / seconds(level, 1, &mut case)).ceil() as usize;
-                (level, calls, Vec::new())
-            })
+            .map(|level| (level, with_level(level, || Samples::new(&mut case))))
             .collect();
-        Row { case, levels }
+        let same = |peer: &Case| peer.kernel == case.kernel && peer.shape == case.shape;
+        let peer = peers.iter().position(same).map(|at| {
+            let mut peer = peers.swap_remove(at);
+            let samples = Samples::new(&mut peer);
+            (peer, samples)
+        });
+        Row { case, levels, peer }
     }
 
     fn sample(&mut self) {
-        for (level, calls, samples) in &mut self.levels {
-            samples.push(seconds(*level, *calls, &mut self.case));
+        for (level, samples) in &mut self.levels {
+            with_level(*level, || samples.take(&mut self.case));
+        }
+        if let Some((case, samples)) = &mut self.peer {
+            samples.take(case);
         }
     }
 
     /// The median time of a call at each level.
     fn medians(&mut self) -> Vec<f64> {
-        self.levels.iter_mut().map(|(_, _, samples)| quantile(samples, 0.5)).collect()
+        self.levels.iter_mut().map(|(_, samples)| samples.median()).collect()
+    }
+}
+
+/// Times of one case.
+struct Samples {
+    /// Calls a sample.
+    calls: usize,
+    /// Seconds a call.
+    seconds: Vec<f64>,
+}
+
+impl Samples {
+    fn new(case: &mut Case) -> Samples {
+        // The first call only warms up.
+        (case.run)();
+        let calls = (SAMPLE.as_secs_f64() / seconds(1, case)).ceil() as usize;
+        Samples { calls, seconds: Vec::new() }
+    }
+
+    fn take(&mut self, case: &mut Case) {
+        self.seconds.push(seconds(self.calls, case));
+    }
+
+    fn median(&mut self) -> f64 {
+        quantile(&mut self.seconds, 0.5)
     }
 }
 
 /// The time of a call.
-fn seconds(level: Level, calls: usize, case: &mut Case) -> f64 {
-    with_level(level, || {
-        let start = Instant::now();
-        for _ in 0..calls {
-            (case.run)();
-        }
-        start.elapsed().as_secs_f64() / calls as f64
-    })
+fn seconds(calls: usize, case: &mut Case) -> f64 {
+    let start = Instant::now();
+    for _ in 0..calls {
+        (case.run)();
+    }
+    start.elapsed().as_secs_f64() / calls as f64
 }
 
 /// A time in the unit of the work.
@@ -87,7 +117,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(number) => number.parse()?,
         None => 15,
     };
-    let mut rows: Vec<Row> = kernels().into_iter().map(Row::new).collect();
+    let mut peers = peer::cases();
+    let mut rows: Vec<Row> = kernels().into_iter().map(|case| Row::new(case, &mut peers)).collect();
     for _ in 0..repeats {
         for row in &mut rows {
             row.sample();
@@ -97,17 +128,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let medians: Vec<Vec<f64>> = rows.iter_mut().map(Row::medians).collect();
 
     let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
-    println!("| kernel | shape | unit | {} | best over scalar |", names.join(" | "));
-    println!("|---|---|---|{}---:|", "---:|".repeat(levels.len()));
-    for (row, medians) in rows.iter().zip(&medians) {
+    println!(
+        "| kernel | shape | unit | {} | best over scalar | {} |",
+        names.join(" | "),
+        peer::NAME
+    );
+    println!("|---|---|---|{}---:|---:|", "---:|".repeat(levels.len()));
+    for (row, medians) in rows.iter_mut().zip(&medians) {
         let Case { kernel, shape, work, .. } = &row.case;
         let figures: Vec<String> = medians.iter().map(|&time| figure(*work, time)).collect();
         let best = medians.iter().copied().fold(f64::INFINITY, f64::min);
+        let peer = row.peer.as_mut().map(|(case, samples)| figure(case.work, samples.median()));
         println!(
-            "| {kernel} | {shape} | {} | {} | {:.1} |",
+            "| {kernel} | {shape} | {} | {} | {:.1} | {} |",
             unit(*work),
             figures.join(" | "),
-            medians[0] / best
+            medians[0] / best,
+            peer.unwrap_or_default()
         );
     }
 

@@ -3,7 +3,11 @@
 //!
 //! Criterion's `elem/s` are multiply-adds for the matrix kernels and vectors for the others;
 //! `B/s` are bytes of codes. `scan_blocks` has two shapes of 225 MB: the scan, and a plain read of
-//! the same bytes, which is the limit that memory sets.
+//! the same bytes, which is the limit that memory sets. Distances have those of another library
+//! beside them.
+
+#[path = "../peer.rs"]
+mod peer;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -31,6 +35,16 @@ fn at_each_level(criterion: &mut Criterion, case: &mut Case) {
     group.finish();
 }
 
+/// Measures another library's, beside the levels.
+fn of_peer(criterion: &mut Criterion, case: &mut Case) {
+    let mut group = criterion.benchmark_group(case.kernel);
+    group.throughput(throughput(case.work));
+    group.bench_function(BenchmarkId::new(peer::NAME, &case.shape), |bencher| {
+        bencher.iter(&mut case.run);
+    });
+    group.finish();
+}
+
 /// The cost of asking for the level, which every kernel pays.
 fn dispatch(criterion: &mut Criterion) {
     criterion.bench_function("level", |bencher| bencher.iter(|| black_box(level()) as Level));
@@ -44,6 +58,9 @@ fn main() {
         .configure_from_args();
     for case in &mut kernels() {
         at_each_level(&mut criterion, case);
+    }
+    for case in &mut peer::cases() {
+        of_peer(&mut criterion, case);
     }
     dispatch(&mut criterion);
     criterion.final_summary();
