@@ -2,8 +2,8 @@
 //!
 //! The working set does not depend on the number of vectors: the training sample (128 MiB at
 //! most unless there are very many lists), a chunk of rows and of their records, and up to three
-//! half-finished blocks a list. The lists of all vectors are kept in a temporary file between
-//! the two passes.
+//! half-finished blocks a list. The lists of all vectors are kept in temporary files between the
+//! two passes.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -450,7 +450,10 @@ impl<'a, 'p> Job<'a, 'p> {
             near_mean: model.near.mean,
             near_deviation: model.near.deviation,
             spilled: end.copy,
-            number_bits: PlaceCode::bits_for(sizes.iter().copied().max().unwrap_or(0)),
+            number_bits: match end.copy {
+                0 => 0,
+                _ => PlaceCode::bits_for(sizes.iter().copied().max().unwrap_or(0)),
+            },
             reserved: [0; 5],
         };
         let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {

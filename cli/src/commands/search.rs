@@ -36,6 +36,11 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     flags: SearchFlags,
 
+    /// Ask the system to read codes, factors and ids into memory before the first query, instead of
+    /// a page at a time
+    #[arg(long)]
+    warm: bool,
+
     /// Ids to write, a row a query, -1 where there is none: .ivecs or .npy
     #[arg(short, long, value_name = "RESULT")]
     output: PathBuf,
@@ -71,6 +76,9 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
     let out = Output::new(&args.json);
     let format = id_format(&args.output)?;
     let index = open_index(&args.index)?;
+    if args.warm {
+        index.warm();
+    }
     let queries = load_queries(&args.queries, index.dim())?;
     let store = match &args.flags.rerank_from {
         Some(path) => Some(RowStore::open(path, &index)?),

@@ -209,3 +209,26 @@ fn quality_ranks_quantizers() {
         sandbox.run("quality base.fvecs queries.fvecs --max-base 500 --quantizers saq:2 --json -");
     assert_eq!(json.json()["vectors"], 500);
 }
+
+#[test]
+fn second_lists_and_searches_that_stop_early() {
+    let sandbox = Sandbox::with_truth();
+    let json = sandbox.run("build base.fvecs -o a.nonius --nlist 8 --spill 0.5 --json -").json();
+    number_within(&json, "spilled", 0.4 * ROWS as f64, 0.6 * ROWS as f64);
+    let info = sandbox.run("info a.nonius").success();
+    assert!(info.stdout.contains("second lists"), "{}", info.stdout);
+    sandbox.run("verify a.nonius").success();
+    let search = "search a.nonius queries.fvecs -k 20 --nprobe 8 --rerank 200 --warm -o r.ivecs";
+    sandbox.run(search).success();
+    let truth = read_ids(sandbox.path("truth.ivecs")).unwrap();
+    let of = |found: &str| recall(&truth, &read_ids(sandbox.path(found)).unwrap(), 20, 20);
+    let all = of("r.ivecs");
+    assert!(all > 0.99, "{all}");
+    for early in ["--centroid-ratio 1", "--patience 1"] {
+        sandbox.run(&format!("{search} {early} --json s.json")).success();
+        let found = of("r.ivecs");
+        assert!(found <= all && found > 0.2, "{early}: {found}");
+    }
+    sandbox.run(&format!("{search} --centroid-ratio 0.5")).failure(2, &["from 1 on"]);
+    sandbox.run("build base.fvecs -o b.nonius --nlist 8 --spill 2").failure(2, &["spill"]);
+}
