@@ -96,7 +96,7 @@ pub(crate) struct SearchFlags {
     /// Standard deviations of its error that an estimate may be off before a candidate is given
     /// up
     #[arg(long, value_name = "S", default_value_t = SearchParams::default().confidence,
-        value_parser = confidence)]
+        value_parser = at_least(0.0))]
     pub(crate) confidence: f32,
 
     /// Stop when so many lists in a row have brought nothing among the best so far; 0 for never
@@ -105,7 +105,7 @@ pub(crate) struct SearchFlags {
 
     /// Leave out lists whose centroid is more than this many times as far from the query as the
     /// nearest one
-    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    #[arg(long, value_name = "RATIO", value_parser = at_least(1.0))]
     pub(crate) centroid_ratio: Option<f32>,
 
     /// Rerank with the vectors of this file, by row number = id, instead of those that the index
@@ -143,17 +143,11 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-fn confidence(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(deviations) if deviations >= 0.0 && deviations.is_finite() => Ok(deviations),
-        _ => Err("expected a finite number from 0 on".to_owned()),
-    }
-}
-
-fn ratio(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(ratio) if ratio >= 1.0 && ratio.is_finite() => Ok(ratio),
-        _ => Err("expected a finite number from 1 on".to_owned()),
+/// A parser of finite numbers from `least` on.
+fn at_least(least: f32) -> impl Fn(&str) -> Result<f32, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse::<f32>() {
+        Ok(number) if number >= least && number.is_finite() => Ok(number),
+        _ => Err(format!("expected a finite number from {least} on")),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
     Temporary, Writer,
 };
-use crate::train::{Assigner, KMeans, NOT_SPILLED, sample_rows_with};
+use crate::train::{Assigner, KMeans, NOWHERE, sample_rows_with};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -364,7 +364,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let mut values = vec![0.0; chunk_rows * dim];
         let mut lists = vec![0u32; chunk_rows];
         let mut l2_sq = vec![0.0; chunk_rows];
-        let mut second = vec![NOT_SPILLED; if seconds.is_some() { chunk_rows } else { 0 }];
+        let mut second = vec![NOWHERE; if seconds.is_some() { chunk_rows } else { 0 }];
         for first in (0..rows).step_by(chunk_rows) {
             report(self.progress, Stage::Assign, first, rows)?;
             let count = chunk_rows.min(rows - first);
@@ -406,7 +406,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 let second = &mut second[..count];
                 assigner.spill_into(values, lists, l2_sq, least, second);
                 for &list in &*second {
-                    if list != NOT_SPILLED {
+                    if list != NOWHERE {
                         copies[list as usize] += 1;
                     }
                 }
@@ -501,7 +501,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let mut values = vec![0.0; chunk_rows * dim];
         let mut of_row = vec![0u32; chunk_rows];
         let mut records = vec![0u8; chunk_rows * stride];
-        let mut second = vec![NOT_SPILLED; if seconds.is_some() { chunk_rows } else { 0 }];
+        let mut second = vec![NOWHERE; if seconds.is_some() { chunk_rows } else { 0 }];
         for first in (0..rows).step_by(chunk_rows) {
             report(self.progress, Stage::Encode, first, rows)?;
             let count = chunk_rows.min(rows - first);

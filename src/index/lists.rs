@@ -11,7 +11,7 @@ use super::format::{ListEntry, PlaceCode};
 use crate::error::WriteError;
 use crate::quantizer::saq::Layout;
 use crate::storage::{SectionKind, Sink, Writer};
-use crate::train::NOT_SPILLED;
+use crate::train::Buckets;
 
 /// Rows of a list that are written at once: a flat index has one long list.
 const PIECE: usize = 8192;
@@ -86,14 +86,14 @@ impl<'a> ListWriters<'a> {
         of_row: [&[u32]; 2],
         records: &[u8],
     ) -> Result<(), WriteError> {
-        let [rows, copies] = of_row.map(|of_row| ByList::new(self.lists.len(), of_row));
+        let [rows, copies] = of_row.map(|of_row| Buckets::new(self.lists.len(), of_row));
         let places = if of_row[1].is_empty() { Vec::new() } else { self.places(&rows, of_row[0]) };
         let layout = self.layout;
         let (stride, head) = (layout.record_bytes(), layout.rest_start());
         let (ids, id_bytes, keep, dim) = (self.ids, self.id_bytes, self.keep, self.dim);
         let place_bytes = self.place.bytes;
         self.lists.par_iter_mut().enumerate().try_for_each(|(number, list)| {
-            for rows in rows.of(number).chunks(PIECE) {
+            for rows in rows.members(number).chunks(PIECE) {
                 let mut rest = Vec::with_capacity(rows.len() * layout.rest_bytes);
                 let mut id_buffer = Vec::with_capacity(rows.len() * id_bytes);
                 let mut kept = Vec::with_capacity(rows.len() * dim * keep.value_bytes());
@@ -122,7 +122,7 @@ impl<'a> ListWriters<'a> {
                     writer.write_at(SectionKind::Kept, position * row_bytes, &kept)?;
                 }
             }
-            let copies = copies.of(number);
+            let copies = copies.members(number);
             if !copies.is_empty() {
                 let mut buffer = Vec::with_capacity(copies.len() * place_bytes);
                 let position = list.start.copy + list.copies;
@@ -140,45 +140,14 @@ impl<'a> ListWriters<'a> {
     }
 
     /// The place of each row in its first list.
-    fn places(&self, rows: &ByList, of_row: &[u32]) -> Vec<u64> {
+    fn places(&self, rows: &Buckets, of_row: &[u32]) -> Vec<u64> {
         let mut places = vec![0; of_row.len()];
         for (number, list) in self.lists.iter().enumerate() {
-            for (&row, number_there) in rows.of(number).iter().zip(list.vectors..) {
+            for (&row, number_there) in rows.members(number).iter().zip(list.vectors..) {
                 places[row as usize] = self.place.encode(number as u32, number_there);
             }
         }
         places
-    }
-}
-
-/// Rows by list, in order within each.
-struct ByList {
-    starts: Vec<usize>,
-    order: Vec<u32>,
-}
-
-impl ByList {
-    /// By a counting sort; rows of no list are left out.
-    fn new(nlist: usize, of_row: &[u32]) -> ByList {
-        let rows = || of_row.iter().enumerate().filter(|&(_, &list)| list != NOT_SPILLED);
-        let mut starts = vec![0usize; nlist + 1];
-        for (_, &list) in rows() {
-            starts[list as usize + 1] += 1;
-        }
-        for list in 0..nlist {
-            starts[list + 1] += starts[list];
-        }
-        let mut next = starts.clone();
-        let mut order = vec![0u32; starts[nlist]];
-        for (row, &list) in rows() {
-            order[next[list as usize]] = row as u32;
-            next[list as usize] += 1;
-        }
-        ByList { starts, order }
-    }
-
-    fn of(&self, list: usize) -> &[u32] {
-        &self.order[self.starts[list]..self.starts[list + 1]]
     }
 }
 

@@ -82,6 +82,14 @@ pub(super) struct Probe {
     pub(super) dot: f32,
 }
 
+impl Probe {
+    /// `|q - c|^2`, about, of a query of squared norm `norm_sq`.
+    pub(super) fn distance_sq(&self, parts: &Parts, norm_sq: f32) -> f32 {
+        let centroid_sq = parts.list_factors[self.list as usize].norm_sq;
+        (norm_sq + centroid_sq - 2.0 * self.dot).max(0.0)
+    }
+}
+
 impl Ranking {
     /// The lists that were taken, nearest first.
     pub(super) fn probes(&self) -> &[Probe] {
@@ -94,10 +102,7 @@ impl Ranking {
         if !parts.model.lists {
             return;
         }
-        let distance_sq = |probe: &Probe| {
-            let centroid_sq = parts.list_factors[probe.list as usize].norm_sq;
-            (norm_sq + centroid_sq - 2.0 * probe.dot).max(0.0)
-        };
+        let distance_sq = |probe: &Probe| probe.distance_sq(parts, norm_sq);
         let nearest = self.probes.iter().map(distance_sq).fold(f32::INFINITY, f32::min);
         let limit = ratio * ratio * nearest;
         self.probes.retain(|probe| distance_sq(probe) <= limit);
@@ -108,12 +113,12 @@ impl Ranking {
     pub(super) fn prepare_copies(&mut self, parts: &Parts, row: usize, constant: f32) {
         let padded = parts.centroid_panels().padded_rows();
         self.constants.resize(parts.nlist, 0.0);
-        nonius_simd::level().vectorize(Constants {
+        nonius_simd::level().vectorize(Values {
             factors: &parts.list_factors,
             product: &self.product[row * padded..(row + 1) * padded],
             weight: parts.model.alpha() * self.rows.inverse()[row],
-            constant,
-            out: &mut self.constants,
+            base: |_: &ListFactors| constant,
+            values: &mut self.constants,
         });
         for probe in &self.probes {
             self.constants[probe.list as usize] = f32::NAN;
@@ -156,7 +161,13 @@ impl Ranking {
         self.values.resize(parts.nlist.div_ceil(BLOCK), [f32::NAN; BLOCK]);
         let values = &mut self.values.as_flattened_mut()[..parts.nlist];
         let weight = alpha * inverse;
-        nonius_simd::level().vectorize(Values { factors, product, weight, values });
+        nonius_simd::level().vectorize(Values {
+            factors,
+            product,
+            weight,
+            base: |f: &ListFactors| f.key,
+            values,
+        });
         let nearest = self.nearest.take(&self.values, parts.nlist, nprobe);
         self.probes.extend(nearest.iter().map(|&key| {
             let list = key as u32;
@@ -229,41 +240,23 @@ fn integer_dot(product: i32, sum: i32) -> f32 {
     product.wrapping_sub(sum.wrapping_mul(128)) as f32
 }
 
-struct Values<'a> {
+/// For each list what `base` says less the weighted inner product of query and centroid.
+struct Values<'a, B> {
     factors: &'a [ListFactors],
     product: &'a [i32],
     weight: f32,
+    base: B,
     values: &'a mut [f32],
 }
 
-impl Vectorize for Values<'_> {
+impl<B: Fn(&ListFactors) -> f32> Vectorize for Values<'_, B> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Values { factors, product, weight, values } = self;
+        let Values { factors, product, weight, base, values } = self;
         for ((value, f), &product) in values.iter_mut().zip(factors).zip(product) {
-            *value = f.key - weight * f.inverse * integer_dot(product, f.sum);
-        }
-    }
-}
-
-struct Constants<'a> {
-    factors: &'a [ListFactors],
-    product: &'a [i32],
-    weight: f32,
-    constant: f32,
-    out: &'a mut [f32],
-}
-
-impl Vectorize for Constants<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Constants { factors, product, weight, constant, out } = self;
-        for ((out, f), &product) in out.iter_mut().zip(factors).zip(product) {
-            *out = constant - weight * f.inverse * integer_dot(product, f.sum);
+            *value = base(f) - weight * f.inverse * integer_dot(product, f.sum);
         }
     }
 }

@@ -135,6 +135,12 @@ impl Scanner {
         let codes = QueryModel { model: &parts.model, layout: &parts.layout };
         let mut cursor = Cursor { probes: ranking.probes(), done: 0 };
         self.views.reset(parts.nlist);
+        if parts.has_copies()
+            && let Some(farthest) = cursor.probes.last()
+        {
+            let distance_sq = farthest.distance_sq(parts, query.norm_sq);
+            codes.set_copies(query, distance_sq, &mut self.scan);
+        }
         // Lists left when something was found last.
         let mut at_success = cursor.probes.len();
         while !cursor.probes.is_empty() {
@@ -222,7 +228,6 @@ impl Scanner {
         let first_copy = start.copy as usize + done.saturating_sub(vectors);
         let copies = seen.saturating_sub(own);
         let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, ranking.constants(), out);
-        let farthest = glance(parts, query, *ranking.probes().last().unwrap_or(probe)).distance_sq;
         let found = |v, bound| {
             if v < own {
                 survive(v, bound, probe.list, done + v, first);
@@ -235,7 +240,7 @@ impl Scanner {
                 survive(v, bound, list as u32, number, first);
             }
         };
-        codes.scan_mixed(query, here, own, fill, farthest, piece, seen, threshold, scan, found);
+        codes.scan_mixed(query, here, own, fill, piece, seen, threshold, scan, found);
         (seen, piece.len() + copies * parts.place.bytes)
     }
 
@@ -301,9 +306,8 @@ fn glance(parts: &Parts, query: &Query, probe: Probe) -> Glance {
     if !parts.model.lists {
         return Glance { constant: query.constant, distance_sq: query.norm_sq };
     }
-    let norm_sq = parts.list_factors[probe.list as usize].norm_sq;
     Glance {
         constant: query.constant - parts.model.alpha() * probe.dot,
-        distance_sq: (query.norm_sq + norm_sq - 2.0 * probe.dot).max(0.0),
+        distance_sq: probe.distance_sq(parts, query.norm_sq),
     }
 }

@@ -14,7 +14,7 @@ pub(super) const ROWS: usize = 64;
 const CENTROIDS: usize = 288;
 
 /// Rows that one task assigns.
-pub(super) const TASK: usize = 1024;
+const TASK: usize = 1024;
 
 /// Centroids next to each other in a vector of scores.
 pub(super) const LANES: usize = 16;
@@ -42,8 +42,8 @@ pub struct Assigner {
     packed: Vec<i16>,
     /// Inverse scales and squared norms of the centred centroids, padded to whole panels. The
     /// norms of the padding are infinite, which keeps it from being nearest.
-    pub(super) inverse: Vec<f32>,
-    pub(super) norms_sq: Vec<f32>,
+    inverse: Vec<f32>,
+    norms_sq: Vec<f32>,
 }
 
 /// The buffers of [`Assigner::assign_block`], to be kept from call to call.
@@ -195,15 +195,8 @@ impl Assigner {
         quantized.quantize_centred(rows, &self.mean);
         states.clear();
         states.resize(nearest.len(), START);
-        self.for_products(quantized.values(), products, |first, width, products| {
-            level().vectorize(Fold {
-                first,
-                products,
-                row_inverse: quantized.inverse(),
-                inverse: &self.inverse[first..first + width],
-                norms_sq: &self.norms_sq[first..first + width],
-                states,
-            });
+        self.for_products(quantized.values(), products, |chunk| {
+            level().vectorize(Fold { chunk, row_inverse: quantized.inverse(), states });
         });
 
         unsure.clear();
@@ -225,20 +218,15 @@ impl Assigner {
         if unsure.is_empty() {
             return;
         }
-        self.for_products(unsure_values, products, |first, width, products| {
-            for (entry, products) in unsure.iter_mut().zip(products.chunks_exact(width)) {
+        self.for_products(unsure_values, products, |chunk| {
+            for (i, entry) in unsure.iter_mut().enumerate() {
                 let row = &rows[entry.row * dim..(entry.row + 1) * dim];
-                let row_factor = -2.0 * quantized.inverse()[entry.row];
-                let inverse = self.inverse[first..first + width].as_chunks::<LANES>().0;
-                let norms_sq = self.norms_sq[first..first + width].as_chunks::<LANES>().0;
-                let steps = products.as_chunks::<LANES>().0.iter().zip(inverse).zip(norms_sq);
-                for (step, ((products, inverse), norms_sq)) in steps.enumerate() {
-                    let scores = scores(products, inverse, norms_sq, row_factor);
+                for (step, scores) in chunk.scores(i, quantized.inverse()[entry.row]) {
                     if scores.iter().fold(true, |none, &score| none & (score > entry.limit)) {
                         continue;
                     }
                     for (j, &score) in scores.iter().enumerate() {
-                        let number = first + step * LANES + j;
+                        let number = step as usize * LANES + j;
                         if score <= entry.limit && number < self.nlist() {
                             let distance = l2_sq_f32(row, self.centroids.row(number));
                             if distance < entry.l2_sq {
@@ -257,13 +245,12 @@ impl Assigner {
         }
     }
 
-    /// Multiplies quantized rows with all centroids, a chunk at a time: `each` gets the number of
-    /// the chunk's first centroid, its width (with padding), and the products, `rows x width`.
+    /// Multiplies quantized rows with all centroids, a chunk at a time.
     pub(super) fn for_products(
         &self,
         rows: &[i16],
         products: &mut Vec<i32>,
-        mut each: impl FnMut(usize, usize, &[i32]),
+        mut each: impl FnMut(Chunk<'_>),
     ) {
         let depth = self.dim().next_multiple_of(2);
         let count = rows.len() / depth;
@@ -274,14 +261,52 @@ impl Assigner {
             let width = panels.padded_rows();
             products.resize(count * width, 0);
             gemm_i16(rows, panels, products);
-            each(first, width, products);
+            each(Chunk {
+                first,
+                products,
+                inverse: &self.inverse[first..first + width],
+                norms_sq: &self.norms_sq[first..first + width],
+            });
         }
+    }
+}
+
+/// Products of rows with some centroids, a multiple of [`LANES`] of them with padding.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk<'a> {
+    /// The number of the first centroid, a multiple of [`LANES`].
+    first: usize,
+    /// For each row one of each centroid.
+    products: &'a [i32],
+    inverse: &'a [f32],
+    norms_sq: &'a [f32],
+}
+
+impl<'a> Chunk<'a> {
+    /// The scores of row number `row`, [`LANES`] centroids at a time, each with the number of its
+    /// first centroid divided by [`LANES`]. Scores of padding are infinite.
+    #[inline(always)]
+    pub(super) fn scores(
+        self,
+        row: usize,
+        row_inverse: f32,
+    ) -> impl Iterator<Item = (i32, [f32; LANES])> + 'a {
+        let width = self.inverse.len();
+        let products = self.products[row * width..(row + 1) * width].as_chunks::<LANES>().0;
+        let inverse = self.inverse.as_chunks::<LANES>().0;
+        let norms_sq = self.norms_sq.as_chunks::<LANES>().0;
+        let row_factor = -2.0 * row_inverse;
+        ((self.first / LANES) as i32..).zip(products.iter().zip(inverse).zip(norms_sq)).map(
+            move |(step, ((products, inverse), norms_sq))| {
+                (step, scores(products, inverse, norms_sq, row_factor))
+            },
+        )
     }
 }
 
 /// Squared distances less the squared norm of the row: `|c|^2 - 2 <x, c>`.
 #[inline(always)]
-pub(super) fn scores(
+fn scores(
     products: &[i32; LANES],
     inverse: &[f32; LANES],
     norms_sq: &[f32; LANES],
@@ -318,12 +343,8 @@ impl State {
 
 /// Takes the products of rows with a chunk of centroids into the rows' states.
 struct Fold<'a> {
-    /// The number of the chunk's first centroid, a multiple of 16.
-    first: usize,
-    products: &'a [i32],
+    chunk: Chunk<'a>,
     row_inverse: &'a [f32],
-    inverse: &'a [f32],
-    norms_sq: &'a [f32],
     states: &'a mut [State],
 }
 
@@ -332,17 +353,10 @@ impl Vectorize for Fold<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let inverse = self.inverse.as_chunks::<LANES>().0;
-        let norms_sq = self.norms_sq.as_chunks::<LANES>().0;
-        let rows = self.products.chunks_exact(self.inverse.len());
-        for ((products, row_inverse), state) in rows.zip(self.row_inverse).zip(self.states) {
+        let Fold { chunk, row_inverse, states } = self;
+        for (row, (&row_inverse, state)) in row_inverse.iter().zip(states).enumerate() {
             let State { mut best, mut second, step: mut steps } = *state;
-            let row_factor = -2.0 * row_inverse;
-            let products = products.as_chunks::<LANES>().0;
-            let columns = products.iter().zip(inverse).zip(norms_sq);
-            let numbers = (self.first / LANES) as i32..;
-            for (step, ((products, inverse), norms_sq)) in numbers.zip(columns) {
-                let scores = scores(products, inverse, norms_sq, row_factor);
+            for (step, scores) in chunk.scores(row, row_inverse) {
                 for j in 0..LANES {
                     let better = scores[j] < best[j];
                     let loser = if better { best[j] } else { scores[j] };

@@ -18,6 +18,6 @@ pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
 pub(crate) use quantize::ROUND;
 pub use quantize::{RowsI8, RowsI16};
+pub(crate) use repair::{Buckets, NOWHERE};
 pub use rounding::Rounding;
 pub use sample::{sample_rows, sample_rows_with};
-pub(crate) use spill::NOT_SPILLED;

@@ -7,6 +7,9 @@ use nonius_simd::l2_sq_f32;
 
 use crate::matrix::Matrix;
 
+/// Stands for "in no cluster".
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
 /// Points sorted by their cluster, within a cluster in their order.
 pub(crate) struct Buckets {
     starts: Vec<usize>,
@@ -14,22 +17,24 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Sorts points by `nearest`, the numbers of their clusters, below `nlist`.
+    /// Sorts points by `nearest`, the numbers of their clusters, below `nlist`; those that are
+    /// [`NOWHERE`] are left out.
     pub(crate) fn new(nlist: usize, nearest: &[u32]) -> Buckets {
+        let points = || nearest.iter().enumerate().filter(|&(_, &number)| number != NOWHERE);
         let mut starts = vec![0usize; nlist + 1];
-        for &number in nearest {
+        for (_, &number) in points() {
             starts[number as usize + 1] += 1;
         }
         for number in 0..nlist {
             starts[number + 1] += starts[number];
         }
         let mut next = starts.clone();
-        let mut points = vec![0; nearest.len()];
-        for (point, &number) in nearest.iter().enumerate() {
-            points[next[number as usize]] = point as u32;
+        let mut sorted = vec![0; starts[nlist]];
+        for (point, &number) in points() {
+            sorted[next[number as usize]] = point as u32;
             next[number as usize] += 1;
         }
-        Buckets { starts, points }
+        Buckets { starts, points: sorted }
     }
 
     /// The points of a cluster.

@@ -14,8 +14,9 @@
 use nonius_simd::{Vectorize, dot_f32, level};
 use rayon::prelude::*;
 
-use super::assign::{Assigner, LANES, ROWS, TASK, scores};
+use super::assign::{Assigner, Chunk, LANES, ROWS};
 use super::quantize::RowsI16;
+use super::repair::NOWHERE;
 
 /// How much the part of the second residual along the first one weighs. Of 0.5 to 4, values from 1
 /// to 2 were best or within 2% of it on the sets that were tried.
@@ -27,9 +28,6 @@ const CANDIDATES: usize = 16;
 
 /// Candidates that are held before the worse ones are dropped.
 const HELD: usize = 4 * CANDIDATES;
-
-/// Stands for "no second list".
-pub(crate) const NOT_SPILLED: u32 = u32::MAX;
 
 /// Buffers, one set a thread.
 #[derive(Default)]
@@ -63,7 +61,7 @@ impl Nearest {
 
 impl Assigner {
     /// Finds a second list for those rows (`n x dim`) whose squared distance to their nearest
-    /// centroid is at least `least`; all others get [`NOT_SPILLED`]. In parallel on the current
+    /// centroid is at least `least`; all others get [`NOWHERE`]. In parallel on the current
     /// rayon pool; the same at every SIMD level and for any number of threads.
     ///
     /// # Panics
@@ -80,16 +78,13 @@ impl Assigner {
         assert_eq!(rows.len(), nearest.len() * dim, "rows for {} numbers", nearest.len());
         assert_eq!(l2_sq.len(), nearest.len(), "distances for {} numbers", nearest.len());
         assert_eq!(second.len(), nearest.len(), "places for {} numbers", nearest.len());
-        let tasks = rows.par_chunks(TASK * dim).zip(second.par_chunks_mut(TASK)).enumerate();
-        tasks.for_each_init(Scratch::default, |scratch, (task, (rows, second))| {
-            let blocks = rows.chunks(ROWS * dim).zip(second.chunks_mut(ROWS)).enumerate();
-            for (block, (rows, second)) in blocks {
-                let first = task * TASK + block * ROWS;
-                let of_block = first..first + second.len();
-                let (nearest, l2_sq) = (&nearest[of_block.clone()], &l2_sq[of_block]);
+        rows.par_chunks(ROWS * dim)
+            .zip(nearest.par_chunks(ROWS))
+            .zip(l2_sq.par_chunks(ROWS))
+            .zip(second.par_chunks_mut(ROWS))
+            .for_each_init(Scratch::default, |scratch, (((rows, nearest), l2_sq), second)| {
                 self.spill_few(rows, nearest, l2_sq, least, scratch, second);
-            }
-        });
+            });
     }
 
     fn spill_few(
@@ -109,15 +104,9 @@ impl Assigner {
             // No score is below minus infinity.
             candidates.limit = if l2_sq >= least { f32::INFINITY } else { f32::NEG_INFINITY };
         }
-        self.for_products(quantized.values(), products, |first, width, products| {
-            level().vectorize(Collect {
-                first,
-                products,
-                row_inverse: quantized.inverse(),
-                inverse: &self.inverse[first..first + width],
-                norms_sq: &self.norms_sq[first..first + width],
-                nearest: candidates,
-            });
+        self.for_products(quantized.values(), products, |chunk| {
+            let row_inverse = quantized.inverse();
+            level().vectorize(Collect { chunk, row_inverse, nearest: candidates });
         });
         for (i, row) in rows.chunks_exact(self.dim()).enumerate() {
             let candidates = &mut candidates[i];
@@ -138,19 +127,15 @@ impl Assigner {
                     (score + norm_sq + inverse * along * along, number)
                 })
                 .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
-                .map_or(NOT_SPILLED, |(_, number)| number);
+                .map_or(NOWHERE, |(_, number)| number);
         }
     }
 }
 
 /// Takes the products of rows with a chunk of centroids into the rows' candidates.
 struct Collect<'a> {
-    /// The number of the chunk's first centroid, a multiple of 16.
-    first: usize,
-    products: &'a [i32],
+    chunk: Chunk<'a>,
     row_inverse: &'a [f32],
-    inverse: &'a [f32],
-    norms_sq: &'a [f32],
     nearest: &'a mut [Nearest],
 }
 
@@ -159,14 +144,9 @@ impl Vectorize for Collect<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let inverse = self.inverse.as_chunks::<LANES>().0;
-        let norms_sq = self.norms_sq.as_chunks::<LANES>().0;
-        let rows = self.products.chunks_exact(self.inverse.len());
-        for ((products, row_inverse), nearest) in rows.zip(self.row_inverse).zip(self.nearest) {
-            let row_factor = -2.0 * row_inverse;
-            let columns = products.as_chunks::<LANES>().0.iter().zip(inverse).zip(norms_sq);
-            for (step, ((products, inverse), norms_sq)) in columns.enumerate() {
-                let scores = scores(products, inverse, norms_sq, row_factor);
+        let Collect { chunk, row_inverse, nearest } = self;
+        for (row, (&row_inverse, nearest)) in row_inverse.iter().zip(nearest).enumerate() {
+            for (step, scores) in chunk.scores(row, row_inverse) {
                 let limit = nearest.limit;
                 if !scores.iter().fold(false, |any, &score| any | (score < limit)) {
                     continue;
@@ -174,7 +154,7 @@ impl Vectorize for Collect<'_> {
                 for (j, &score) in scores.iter().enumerate() {
                     // Padding has an infinite norm, so its scores are never below a limit.
                     if score < limit {
-                        nearest.found.push((score, (self.first + step * LANES + j) as u32));
+                        nearest.found.push((score, step as u32 * LANES as u32 + j as u32));
                     }
                 }
                 if nearest.found.len() > HELD {
@@ -240,9 +220,9 @@ mod tests {
         let (centroids, rows) = (gaussian(40, 6, 3), gaussian(500, 6, 4));
         let (_, l2_sq, second) = spill(&centroids, &rows, 2.0);
         for (&l2_sq, &second) in l2_sq.iter().zip(&second) {
-            assert_eq!(second == NOT_SPILLED, l2_sq < 2.0);
+            assert_eq!(second == NOWHERE, l2_sq < 2.0);
         }
-        assert!(second.contains(&NOT_SPILLED) && second.iter().any(|&s| s != NOT_SPILLED));
+        assert!(second.contains(&NOWHERE) && second.iter().any(|&s| s != NOWHERE));
     }
 
     #[test]
@@ -252,7 +232,7 @@ mod tests {
         let (nearest, _, second) = spill(&zeros, &zeros, 0.0);
         assert!(nearest.iter().all(|&n| n == 0) && second.iter().all(|&n| n == 1));
         let single = Matrix::zeros(1, 6);
-        assert!(spill(&single, &zeros, 0.0).2.iter().all(|&n| n == NOT_SPILLED));
+        assert!(spill(&single, &zeros, 0.0).2.iter().all(|&n| n == NOWHERE));
         let huge = Matrix::new(2, vec![3e38, -3e38, -3e38, 3e38, 1.0, 0.0, 3e38, 3e38]).unwrap();
         let (nearest, _, second) = spill(&huge, &huge, 0.0);
         assert!(nearest.iter().zip(&second).all(|(n, s)| n != s));

@@ -109,6 +109,13 @@ fn check_f16(x: &[f32], y: &[f32]) {
     }
 }
 
+fn check_zeros_and_itself(x: &[f32], check: fn(&[f32], &[f32])) {
+    let zeros = vec![0.0; x.len()];
+    check(x, &zeros);
+    check(&zeros, x);
+    check(x, x);
+}
+
 #[test]
 fn distances_agree_with_another_library() {
     let mut seed = 1;
@@ -119,11 +126,7 @@ fn distances_agree_with_another_library() {
         {
             check_f32(&numbers(length, x, &mut seed), &numbers(length, y, &mut seed));
         }
-        let x = numbers(length, 1.0, &mut seed);
-        let zeros = vec![0.0; length];
-        check_f32(&x, &zeros);
-        check_f32(&zeros, &x);
-        check_f32(&x, &x);
+        check_zeros_and_itself(&numbers(length, 1.0, &mut seed), check_f32);
     }
 }
 
@@ -137,11 +140,7 @@ fn distances_of_halves_agree_with_another_library() {
                 check_f16(&numbers(length, x, &mut seed), &numbers(length, y, &mut seed));
             }
         }
-        let x = numbers(length, 1.0, &mut seed);
-        let zeros = vec![0.0; length];
-        check_f16(&x, &zeros);
-        check_f16(&zeros, &x);
-        check_f16(&x, &x);
+        check_zeros_and_itself(&numbers(length, 1.0, &mut seed), check_f16);
     }
 }
 

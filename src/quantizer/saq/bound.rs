@@ -153,7 +153,9 @@ pub(crate) struct ListQuery {
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
 pub(crate) struct ScanScratch {
-    offsets: [Vec<f32>; 2],
+    offsets: Vec<f32>,
+    /// The same for copies.
+    others: Vec<f32>,
     constants: Vec<[f32; BLOCK]>,
     sums: Vec<u16>,
     bounds: Vec<[f32; BLOCK]>,
@@ -216,7 +218,7 @@ impl QueryModel<'_> {
             return;
         }
         self.sum(query, blocks, scratch);
-        let ScanScratch { offsets: [offsets, _], sums, bounds, passed, .. } = scratch;
+        let ScanScratch { offsets, sums, bounds, passed, .. } = scratch;
         query.bound.offsets_at(list.distance_sq, offsets);
         let lanes = OneList { constant: list.constant, offsets };
         let lines = &query.bound.lines;
@@ -224,17 +226,23 @@ impl QueryModel<'_> {
         report(bounds, passed, count, threshold, found);
     }
 
+    /// Takes the lists of all vectors that copies are of to be at a squared distance.
+    pub(crate) fn set_copies(&self, query: &Query, distance_sq: f32, scratch: &mut ScanScratch) {
+        query.bound.offsets_at(distance_sq, &mut scratch.others);
+    }
+
     /// [`scan`](QueryModel::scan) of a list that also holds copies: of the first `count` vectors,
     /// those from number `own` on are copies, and `fill` writes for each of them what all keys of
-    /// its vector's list share, or no number for one to leave out. Their lists are taken to be at
-    /// the squared distance `distance_sq`.
+    /// its vector's list share, or no number for one to leave out. [`set_copies`] comes first, once
+    /// a query.
+    ///
+    /// [`set_copies`]: QueryModel::set_copies
     pub(crate) fn scan_mixed(
         &self,
         query: &Query,
         list: Glance,
         own: usize,
         fill: impl FnOnce(&mut [f32]),
-        distance_sq: f32,
         blocks: &[u8],
         count: usize,
         threshold: f32,
@@ -256,9 +264,8 @@ impl QueryModel<'_> {
             return;
         }
         self.sum(query, blocks, scratch);
-        let ScanScratch { offsets: [offsets, others], constants, sums, bounds, passed } = scratch;
+        let ScanScratch { offsets, others, constants, sums, bounds, passed } = scratch;
         query.bound.offsets_at(list.distance_sq, offsets);
-        query.bound.offsets_at(distance_sq, others);
         let lanes = Mixed { constants, own, offsets, others };
         let lines = &query.bound.lines;
         level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
