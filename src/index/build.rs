@@ -17,14 +17,15 @@ use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
 use super::door::{check_ids, check_row, mean_of, scale_of};
 use super::format::{
-    ListEntry, Meta, PlaceCode, SAQ, keep_code, parse, section_lengths, segment_entries,
+    ListEntry, Meta, PlaceCode, code_of, keep_code, parse, section_lengths, segment_entries,
 };
 use super::lists::ListWriters;
 use super::rank::CompactCentroids;
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite};
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::saq::{self, EncodeScratch, Encoder, ListCentroids, Lists, TrainingSet};
+use crate::quantizer::codec::{self, EncodeScratch, Encoder};
+use crate::quantizer::frame::{ListCentroids, Lists, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -144,7 +145,7 @@ struct Job<'a, 'p> {
     rows: usize,
     dim: usize,
     nlist: usize,
-    saq: Encoder,
+    encoder: Encoder,
     /// Finds the list of a vector relative to the mean; none where there is one list.
     assigner: Option<Assigner>,
     /// The centroids as encoding needs them; none where there is one list.
@@ -160,7 +161,7 @@ struct Plan {
     fields: HeaderFields,
     places: Layout,
     meta: Meta,
-    layout: saq::Layout,
+    layout: codec::Layout,
     /// Where each list starts, and the last one ends.
     table: Vec<ListEntry>,
     /// The mean squared distance of each list's vectors to the centroid.
@@ -266,7 +267,6 @@ impl<'a, 'p> Job<'a, 'p> {
             spill_from = spill_limit(l2_sq, config.spill);
             assigner = Some(found);
         }
-        report(progress, Stage::Train, 0, 1)?;
         let set = TrainingSet {
             sample: sample.view(),
             mean: &mean,
@@ -274,11 +274,13 @@ impl<'a, 'p> Job<'a, 'p> {
             metric: config.metric,
             scale,
         };
-        let saq = saq::train(&set, &config.quantizer, config.encoding, config.seed)?;
-        report(progress, Stage::Train, 1, 1)?;
-        let centroids = assigner
-            .as_ref()
-            .map(|assigner| ListCentroids::new(&saq.rotation, &mean, assigner.centroids().view()));
+        let mut training = |done, total| report(progress, Stage::Train, done, total);
+        let (spec, encoding) = (&config.quantizer, config.encoding);
+        let encoder = codec::train(&set, spec, encoding, config.seed, &mut training)?;
+        training(1, 1)?;
+        let centroids = assigner.as_ref().map(|assigner| {
+            ListCentroids::new(encoder.rotation(), &mean, assigner.centroids().view())
+        });
         Ok(Job {
             source,
             config,
@@ -287,7 +289,7 @@ impl<'a, 'p> Job<'a, 'p> {
             rows,
             dim,
             nlist,
-            saq,
+            encoder,
             assigner,
             centroids,
             spill_from,
@@ -370,7 +372,7 @@ impl<'a, 'p> Job<'a, 'p> {
             let count = chunk_rows.min(rows - first);
             let (values, lists) = (&mut values[..count * dim], &mut lists[..count]);
             self.read(&mut *reader, first, values)?;
-            let (mean, scale) = (&self.saq.mean, self.saq.model.scale);
+            let (mean, scale) = (self.encoder.mean(), self.encoder.frame().scale);
             values
                 .par_chunks_mut(TASK_ROWS * dim)
                 .enumerate()
@@ -418,43 +420,29 @@ impl<'a, 'p> Job<'a, 'p> {
             *spread /= size.max(1) as f64;
         }
 
-        let layout = self.saq.model.layout();
+        let layout = self.encoder.layout();
         let largest_id = match self.ids {
             Some(ids) => ids.iter().copied().max().unwrap_or(0),
             None => rows as u64 - 1,
         };
-        let (spec, spec_value) = Meta::spec_of(&self.config.quantizer);
         let mut end = ListEntry { vector: 0, block: 0, copy: 0 };
         let mut table = vec![end];
         for (&size, &copies) in sizes.iter().zip(&copies) {
             end = end.after(size, copies);
             table.push(end);
         }
-        let model = &self.saq.model;
+        let ids = if largest_id <= u64::from(u32::MAX) { 4 } else { 8 };
         let meta = Meta {
             nlist: self.nlist as u64,
             blocks: end.block,
-            dims: model.dims as u32,
             keep: keep_code(self.config.keep),
-            id_bytes: if largest_id <= u64::from(u32::MAX) { 4 } else { 8 },
-            additive_bytes: layout.additive_bytes as u32,
-            lists: u32::from(model.lists),
-            spec,
-            spec_value,
-            scale: model.scale,
-            additive_low: model.additive.low,
-            additive_step: model.additive.step,
-            correction: model.correction,
-            shift_step: model.shift_step,
-            noise: model.noise,
-            near_mean: model.near.mean,
-            near_deviation: model.near.deviation,
+            id_bytes: ids,
             spilled: end.copy,
             number_bits: match end.copy {
                 0 => 0,
                 _ => PlaceCode::bits_for(sizes.iter().copied().max().unwrap_or(0)),
             },
-            reserved: [0; 5],
+            ..Meta::of(&self.encoder, &self.config.quantizer)
         };
         let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {
             BuildError::Config(crate::error::ConfigError::new(
@@ -467,7 +455,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 dim,
                 count: rows as u64,
                 metric: self.config.metric,
-                quantizer: SAQ,
+                quantizer: code_of(self.config.quantizer.family()),
             },
             places: Layout::new(lengths)?,
             meta,
@@ -510,7 +498,7 @@ impl<'a, 'p> Job<'a, 'p> {
             let records = &mut records[..count * stride];
             self.read(&mut *reader, first, values)?;
             assignments.read(first, of_row).map_err(BuildError::Write)?;
-            let saq = &self.saq;
+            let encoder = &self.encoder;
             let centroids = self.centroids.as_ref();
             records
                 .par_chunks_mut(TASK_ROWS * stride)
@@ -519,7 +507,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 .for_each_init(EncodeScratch::default, |scratch, ((records, values), of_row)| {
                     let start = Instant::now();
                     let lists = centroids.map(|centroids| Lists { of_row, centroids });
-                    saq.encode_rows(&layout, values, lists.as_ref(), scratch, records);
+                    encoder.encode_rows(values, lists.as_ref(), scratch, records);
                     let nanos = start.elapsed().as_nanos() as u64;
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
@@ -533,7 +521,7 @@ impl<'a, 'p> Job<'a, 'p> {
         }
         report(self.progress, Stage::Encode, rows, rows)?;
         let bytes_per_vector = {
-            let by_row = rows as u64 * (layout.rest_bytes as u64 + u64::from(meta.id_bytes));
+            let by_row = rows as u64 * (layout.rest_bytes() as u64 + u64::from(meta.id_bytes));
             let by_copy = meta.spilled * place.bytes as u64;
             (meta.blocks * layout.block_bytes() as u64 + by_row + by_copy) as f64 / rows as f64
         };
@@ -546,7 +534,7 @@ impl<'a, 'p> Job<'a, 'p> {
             spilled: meta.spilled,
             bytes_per_vector,
             file_bytes: places.file_len(),
-            plan: self.saq.model.plan.clone(),
+            plan: self.encoder.plan().to_vec(),
             inertia: self.inertia.clone(),
             train_seconds: self.train_seconds,
             encode_seconds: 0.0,
@@ -563,14 +551,23 @@ impl<'a, 'p> Job<'a, 'p> {
         writer: &Writer<S>,
         plan: &Plan,
     ) -> Result<(), WriteError> {
-        let saq = &self.saq;
+        let (encoder, rotation) = (&self.encoder, self.encoder.rotation());
         writer.write_values(SectionKind::Meta, 0, &[plan.meta])?;
-        writer.write_values(SectionKind::Segments, 0, &segment_entries(&saq.model))?;
-        writer.write_values(SectionKind::Mean, 0, &saq.mean)?;
-        writer.write_values(SectionKind::RotationScales, 0, &saq.rotation.inverse)?;
-        writer.write_values(SectionKind::Rotation, 0, &saq.rotation.packed)?;
+        writer.write_values(SectionKind::Mean, 0, encoder.mean())?;
+        writer.write_values(SectionKind::RotationScales, 0, &rotation.inverse)?;
+        writer.write_values(SectionKind::Rotation, 0, &rotation.packed)?;
+        match encoder {
+            Encoder::Saq(saq, _) => {
+                writer.write_values(SectionKind::Segments, 0, &segment_entries(&saq.model))?;
+            }
+            Encoder::Rvq(rvq) => {
+                let codebooks = &rvq.codebooks;
+                writer.write_values(SectionKind::CodebookScales, 0, &codebooks.inverse)?;
+                writer.write_values(SectionKind::Codebooks, 0, &codebooks.packed)?;
+            }
+        }
         if let Some(centroids) = &self.centroids {
-            let (metric, dims) = (self.config.metric, saq.model.dims);
+            let (metric, dims) = (self.config.metric, encoder.frame().dims);
             let compact = CompactCentroids::new(metric, dims, &centroids.rotated, &plan.spread);
             writer.write_values(SectionKind::ListFactors, 0, &compact.factors)?;
             writer.write_values(SectionKind::CentroidsPacked, 0, &compact.packed)?;

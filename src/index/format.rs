@@ -10,21 +10,30 @@ use nonius_simd::{BLOCK, Panels, Panels8, gemm_i16};
 use super::config::Keep;
 use super::rank::FINER;
 use crate::error::OpenError;
-use crate::quantizer::QuantizerSpec;
-use crate::quantizer::saq::{
-    AdditiveCode, Centroid, Layout, MAX_BITS, Model, Near, Segment, SegmentConstants, rescale,
-};
+use crate::quantizer::codec::{Codec, Encoder, Layout};
+use crate::quantizer::frame::{Frame, rescale};
+use crate::quantizer::saq::{self, MAX_BITS, Near, Segment, SegmentConstants};
+use crate::quantizer::view::Centroid;
+use crate::quantizer::{AdditiveCode, CENTROIDS, Family, QuantizerSpec, RvqModel};
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
 
 /// The most dimensions of a segment: what [`nonius_simd::dot_fields`] takes.
 const MAX_SEGMENT: usize = 16_384;
 
-/// The quantizer's code in the header.
-pub(crate) const SAQ: u32 = 1;
+/// The most levels of RVQ.
+const MAX_LEVELS: u32 = 256;
+
+/// A quantizer's code in the header.
+pub(crate) fn code_of(family: Family) -> u32 {
+    match family {
+        Family::Saq => 1,
+        Family::Rvq => 2,
+    }
+}
 
 /// Section `meta`, little-endian as all of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Meta {
     /// Lists.
@@ -37,11 +46,12 @@ pub(crate) struct Meta {
     pub(crate) keep: u32,
     /// Bytes of an id: 4 or 8.
     pub(crate) id_bytes: u32,
-    /// Bytes of the additive factor: 2 or 4.
+    /// Bytes of the additive factor: 1, 2 or 4.
     pub(crate) additive_bytes: u32,
     /// 1 where vectors are relative to centroids, 0 where they are relative to the mean.
     pub(crate) lists: u32,
-    /// The family of the quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment.
+    /// The family of the quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment,
+    /// 3 `rvq:B`, 4 `rvq:NB`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -58,7 +68,11 @@ pub(crate) struct Meta {
     pub(crate) spilled: u64,
     /// Bits of a place that number the vectors of a list.
     pub(crate) number_bits: u32,
-    pub(crate) reserved: [u32; 5],
+    /// RVQ: how many centroids make a vector.
+    pub(crate) levels: u32,
+    /// RVQ: what inner products with sums of centroids are multiplied by.
+    pub(crate) weight: f32,
+    pub(crate) reserved: [u32; 3],
 }
 
 /// One entry of section `segments`.
@@ -141,20 +155,49 @@ impl PlaceCode {
 }
 
 impl Meta {
-    pub(crate) fn spec_of(spec: &QuantizerSpec) -> (u32, u64) {
-        match *spec {
+    /// What an encoder and its name say; the rest is zero.
+    pub(crate) fn of(encoder: &Encoder, spec: &QuantizerSpec) -> Meta {
+        let (spec, spec_value) = match *spec {
             QuantizerSpec::Saq { bits } => (0, bits.to_bits()),
             QuantizerSpec::SaqBytes { bytes } => (1, bytes as u64),
             QuantizerSpec::OneSegment { bits } => (2, u64::from(bits)),
+            QuantizerSpec::Rvq { bits } => (3, bits.to_bits()),
+            QuantizerSpec::RvqBytes { bytes } => (4, bytes as u64),
+        };
+        let frame = encoder.frame();
+        let meta = Meta {
+            dims: frame.dims as u32,
+            additive_bytes: frame.additive.bytes as u32,
+            lists: u32::from(frame.lists),
+            spec,
+            spec_value,
+            scale: frame.scale,
+            additive_low: frame.additive.low,
+            additive_step: frame.additive.step,
+            ..Meta::default()
+        };
+        match encoder {
+            Encoder::Saq(saq, _) => Meta {
+                correction: saq.model.correction,
+                shift_step: saq.model.shift_step,
+                noise: saq.model.noise,
+                near_mean: saq.model.near.mean,
+                near_deviation: saq.model.near.deviation,
+                ..meta
+            },
+            Encoder::Rvq(rvq) => {
+                Meta { levels: rvq.model.levels as u32, weight: rvq.model.weight, ..meta }
+            }
         }
     }
 
     fn quantizer(&self) -> Result<QuantizerSpec, OpenError> {
+        let bytes = usize::try_from(self.spec_value).unwrap_or(usize::MAX);
         let spec = match self.spec {
             0 => QuantizerSpec::Saq { bits: f64::from_bits(self.spec_value) },
-            1 => QuantizerSpec::SaqBytes {
-                bytes: usize::try_from(self.spec_value).unwrap_or(usize::MAX),
-            },
+            1 => QuantizerSpec::SaqBytes { bytes },
+            3 => QuantizerSpec::Rvq { bits: f64::from_bits(self.spec_value) },
+            4 => QuantizerSpec::RvqBytes { bytes },
             2 => QuantizerSpec::OneSegment {
                 bits: u32::try_from(self.spec_value).unwrap_or(u32::MAX),
             },
@@ -210,7 +253,7 @@ pub(crate) enum Kept {
 /// Everything of an index file, checked.
 pub(crate) struct Parts {
     pub(crate) container: Container,
-    pub(crate) model: Model,
+    pub(crate) codec: Codec,
     pub(crate) layout: Layout,
     pub(crate) spec: QuantizerSpec,
     pub(crate) count: usize,
@@ -243,8 +286,8 @@ impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index")
             .field("count", &self.count)
-            .field("dim", &self.model.dim)
-            .field("metric", &self.model.metric)
+            .field("dim", &self.frame().dim)
+            .field("metric", &self.frame().metric)
             .field("spec", &self.spec)
             .field("nlist", &self.nlist)
             .finish_non_exhaustive()
@@ -259,16 +302,26 @@ pub(crate) fn section_lengths(
     count: u64,
 ) -> Option<Vec<(SectionKind, u64, u32)>> {
     let wide = |n: usize| n as u64;
-    let dims = wide(layout.dims);
+    let dims = u64::from(meta.dims);
     let relative = if meta.lists == 1 { meta.nlist } else { 0 };
     let packed = |rows: u64, depth: u64| -> Option<u64> {
         rows.checked_next_multiple_of(16)?.checked_mul(depth)
     };
     let value_bytes = wide(keep_of(meta.keep)?.value_bytes());
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
-    Some(vec![
-        (SectionKind::Meta, wide(size_of::<Meta>()), 64),
-        (SectionKind::Segments, wide(layout.segments.len() * size_of::<SegmentEntry>()), 64),
+    let mut lengths = vec![(SectionKind::Meta, wide(size_of::<Meta>()), 64)];
+    match layout {
+        Layout::Saq(layout) => {
+            let bytes = wide(layout.segments.len() * size_of::<SegmentEntry>());
+            lengths.push((SectionKind::Segments, bytes, 64));
+        }
+        Layout::Rvq(layout) => {
+            let rows = wide(layout.levels * CENTROIDS);
+            lengths.push((SectionKind::CodebookScales, rows * 4, 64));
+            lengths.push((SectionKind::Codebooks, packed(rows, 2 * dims)?, 64));
+        }
+    }
+    lengths.extend([
         (SectionKind::Mean, wide(dim) * 4, 64),
         (SectionKind::RotationScales, dims * 4, 64),
         (SectionKind::Rotation, packed(dims, 2 * wide(dim).next_multiple_of(2))?, 64),
@@ -278,10 +331,11 @@ pub(crate) fn section_lengths(
         (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(24)?, 64),
         (SectionKind::Scan, meta.blocks.checked_mul(wide(layout.block_bytes()))?, 4096),
         (SectionKind::Spilled, meta.spilled.checked_mul(wide(place.bytes))?, 4096),
-        (SectionKind::Rest, count.checked_mul(wide(layout.rest_bytes))?, 4096),
+        (SectionKind::Rest, count.checked_mul(wide(layout.rest_bytes()))?, 4096),
         (SectionKind::Ids, count.checked_mul(u64::from(meta.id_bytes))?, 4096),
         (SectionKind::Kept, count.checked_mul(wide(dim))?.checked_mul(value_bytes)?, 4096),
-    ])
+    ]);
+    Some(lengths)
 }
 
 fn keep_of(code: u32) -> Option<Keep> {
@@ -294,7 +348,7 @@ pub(crate) fn keep_code(keep: Keep) -> u32 {
 }
 
 /// The entries of section `segments`.
-pub(crate) fn segment_entries(model: &Model) -> Vec<SegmentEntry> {
+pub(crate) fn segment_entries(model: &saq::Model) -> Vec<SegmentEntry> {
     model
         .plan
         .iter()
@@ -319,12 +373,6 @@ fn finite(what: &'static str, values: &[f32]) -> Result<(), OpenError> {
 /// Reads and checks the small sections of a container, and the sizes of the large ones.
 pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     let header: HeaderFields = container.header().fields;
-    if header.quantizer != SAQ {
-        return Err(OpenError::corrupt(
-            "header",
-            format!("quantizer code {} is unknown; expected {SAQ}", header.quantizer),
-        ));
-    }
     let (dim, metric) = (header.dim, header.metric);
     let count = usize::try_from(header.count)
         .map_err(|_| OpenError::corrupt("header", format!("{} vectors", header.count)))?;
@@ -337,6 +385,16 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     };
     let meta = *meta;
     let spec = meta.quantizer()?;
+    if header.quantizer != code_of(spec.family()) {
+        return Err(OpenError::corrupt(
+            "header",
+            format!(
+                "expected quantizer code {} for {spec}, found {}",
+                code_of(spec.family()),
+                header.quantizer
+            ),
+        ));
+    }
     let keep = keep_of(meta.keep)
         .ok_or_else(|| OpenError::corrupt("meta", format!("unknown keep {}", meta.keep)))?;
     let expect = |ok: bool, what: &str, found: u64| {
@@ -349,8 +407,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     expect(meta.number_bits <= 32, "at most 32 bits", u64::from(meta.number_bits))?;
     expect(matches!(meta.id_bytes, 4 | 8), "ids of 4 or 8 bytes", u64::from(meta.id_bytes))?;
     expect(
-        matches!(meta.additive_bytes, 2 | 4),
-        "additive factors of 2 or 4 bytes",
+        matches!(meta.additive_bytes, 1 | 2 | 4),
+        "additive factors of 1, 2 or 4 bytes",
         u64::from(meta.additive_bytes),
     )?;
     expect(
@@ -371,6 +429,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             meta.noise,
             meta.near_mean,
             meta.near_deviation,
+            meta.weight,
         ],
     )?;
     expect(
@@ -378,62 +437,29 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         "a scale that is a positive number",
         u64::from(meta.scale.to_bits()),
     )?;
-    let additive = AdditiveCode { low: meta.additive_low, step: meta.additive_step };
+    let additive = AdditiveCode {
+        low: meta.additive_low,
+        step: meta.additive_step,
+        bytes: meta.additive_bytes as usize,
+    };
     expect(
-        additive.bytes() == meta.additive_bytes as usize,
+        (additive.bytes < 4) == (additive.step > 0.0),
         "additive factors of as many bytes as their step says",
         u64::from(meta.additive_bytes),
     )?;
-
-    let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
-    let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
-    let mut dims = 0usize;
-    for (i, e) in entries.iter().enumerate() {
-        let bad =
-            |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
-        let segment_dims = e.dims as usize;
-        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_SEGMENT {
-            return Err(bad(format!(
-                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
-            )));
-        }
-        if e.bits > MAX_BITS {
-            return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));
-        }
-        if e.scan_bits > e.bits.min(2) {
-            return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
-        }
-        let values: &[f32; 7] = bytemuck::cast_ref(&e.constants);
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(bad("a constant is not finite".to_owned()));
-        }
-        dims += segment_dims;
-        plan.push(Segment { dims: segment_dims, bits: e.bits });
-        scan_bits.push(e.scan_bits);
-        constants.push(e.constants);
-    }
-    if dims != meta.dims as usize {
-        return Err(OpenError::corrupt(
-            "segments",
-            format!("expected {} dimensions in all, found {dims}", meta.dims),
-        ));
-    }
-    let model = Model {
+    let frame = Frame {
         metric,
         dim,
-        dims,
+        dims: meta.dims as usize,
         scale: meta.scale,
-        plan,
-        scan_bits,
-        constants,
         lists: meta.lists == 1,
         additive,
-        correction: meta.correction,
-        near: Near { mean: meta.near_mean, deviation: meta.near_deviation },
-        shift_step: meta.shift_step,
-        noise: meta.noise,
     };
-    let layout = model.layout();
+    let codec = match spec.family() {
+        Family::Saq => saq_codec(&container, &meta, frame)?,
+        Family::Rvq => rvq_codec(&container, &meta, frame)?,
+    };
+    let layout = codec.layout();
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
 
     let lengths = section_lengths(dim, &layout, &meta, header.count)
@@ -480,7 +506,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
 
     Ok(Parts {
         layout,
-        model,
+        codec,
         spec,
         count,
         nlist: meta.nlist as usize,
@@ -506,7 +532,83 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     })
 }
 
+/// Reads and checks what codes of SAQ mean.
+fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, OpenError> {
+    let expect = |ok: bool, what: &str, found: u64| {
+        if ok { Ok(()) } else { Err(OpenError::corrupt("meta", format!("{what}, found {found}"))) }
+    };
+    let bytes = u64::from(meta.additive_bytes);
+    expect(bytes != 1, "additive factors of 2 or 4 bytes", bytes)?;
+    expect(meta.levels == 0, "no levels", u64::from(meta.levels))?;
+    let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
+    let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
+    let mut dims = 0usize;
+    for (i, e) in entries.iter().enumerate() {
+        let bad =
+            |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
+        let segment_dims = e.dims as usize;
+        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_SEGMENT {
+            return Err(bad(format!(
+                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
+            )));
+        }
+        if e.bits > MAX_BITS {
+            return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));
+        }
+        if e.scan_bits > e.bits.min(2) {
+            return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
+        }
+        let values: &[f32; 7] = bytemuck::cast_ref(&e.constants);
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(bad("a constant is not finite".to_owned()));
+        }
+        dims += segment_dims;
+        plan.push(Segment { dims: segment_dims, bits: e.bits });
+        scan_bits.push(e.scan_bits);
+        constants.push(e.constants);
+    }
+    if dims != meta.dims as usize {
+        return Err(OpenError::corrupt(
+            "segments",
+            format!("expected {} dimensions in all, found {dims}", meta.dims),
+        ));
+    }
+    let model = saq::Model {
+        frame,
+        plan,
+        scan_bits,
+        constants,
+        correction: meta.correction,
+        near: Near { mean: meta.near_mean, deviation: meta.near_deviation },
+        shift_step: meta.shift_step,
+        noise: meta.noise,
+    };
+    Ok(Codec::Saq { layout: model.layout(), model })
+}
+
+/// Reads and checks what codes of RVQ mean.
+fn rvq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, OpenError> {
+    if !(1..=MAX_LEVELS).contains(&meta.levels) {
+        let message = format!("expected 1 to {MAX_LEVELS} levels, found {}", meta.levels);
+        return Err(OpenError::corrupt("meta", message));
+    }
+    let inverse = container.shared::<f32>(SectionKind::CodebookScales)?;
+    finite("codebook-scales", &inverse)?;
+    Ok(Codec::Rvq {
+        dims: [frame.dims],
+        model: RvqModel { frame, levels: meta.levels as usize, weight: meta.weight },
+        codebooks: container.shared(SectionKind::Codebooks)?,
+        inverse,
+    })
+}
+
 impl Parts {
+    /// What codes mean, whatever the quantizer.
+    #[inline]
+    pub(crate) fn frame(&self) -> &Frame {
+        self.codec.frame()
+    }
+
     /// The id at a position.
     #[inline]
     pub(crate) fn id(&self, position: usize) -> u64 {
@@ -567,24 +669,24 @@ impl Parts {
         let panels = self.rotation_panels();
         product.resize(rows.rows() * panels.padded_rows(), 0);
         gemm_i16(rows.values(), panels, product);
-        out.resize(rows.rows() * self.model.dims, 0.0);
+        out.resize(rows.rows() * self.frame().dims, 0.0);
         rescale(product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, out);
     }
 
     /// The rotation in the layout of the kernels.
     pub(crate) fn rotation_panels(&self) -> Panels<'_> {
-        Panels::new(self.model.dims, self.model.dim, &self.rotation)
+        Panels::new(self.frame().dims, self.frame().dim, &self.rotation)
     }
 
     /// The centroids in the layout of the kernels.
     pub(crate) fn centroid_panels(&self) -> Panels8<'_> {
-        Panels8::new(self.nlist, self.model.dims, &self.centroids_packed)
+        Panels8::new(self.nlist, self.frame().dims, &self.centroids_packed)
     }
 
     /// The rotated centroid of a list, if vectors are relative to centroids.
     pub(crate) fn centroid(&self, list: usize) -> Option<Centroid<'_>> {
-        let dims = self.model.dims;
-        self.model.lists.then(|| {
+        let dims = self.frame().dims;
+        self.frame().lists.then(|| {
             let f = &self.list_factors[list];
             Centroid {
                 values: &self.centroids[list * dims..(list + 1) * dims],
@@ -597,7 +699,7 @@ impl Parts {
     /// Asks for the kept vector at a position.
     #[inline]
     pub(crate) fn fetch_kept(&self, position: usize) {
-        let row = position * self.model.dim..(position + 1) * self.model.dim;
+        let row = position * self.frame().dim..(position + 1) * self.frame().dim;
         match &self.kept {
             Kept::F16(kept) => nonius_simd::prefetch(&kept[row]),
             Kept::F32(kept) => nonius_simd::prefetch(&kept[row]),

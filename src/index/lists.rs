@@ -9,7 +9,7 @@ use nonius_simd::BLOCK;
 use super::config::Keep;
 use super::format::{ListEntry, PlaceCode};
 use crate::error::WriteError;
-use crate::quantizer::saq::Layout;
+use crate::quantizer::codec::Layout;
 use crate::storage::{SectionKind, Sink, Writer};
 use crate::train::Buckets;
 
@@ -89,12 +89,12 @@ impl<'a> ListWriters<'a> {
         let [rows, copies] = of_row.map(|of_row| Buckets::new(self.lists.len(), of_row));
         let places = if of_row[1].is_empty() { Vec::new() } else { self.places(&rows, of_row[0]) };
         let layout = self.layout;
-        let (stride, head) = (layout.record_bytes(), layout.rest_start());
+        let (stride, head) = (layout.record_bytes(), layout.head_bytes());
         let (ids, id_bytes, keep, dim) = (self.ids, self.id_bytes, self.keep, self.dim);
         let place_bytes = self.place.bytes;
         self.lists.par_iter_mut().enumerate().try_for_each(|(number, list)| {
             for rows in rows.members(number).chunks(PIECE) {
-                let mut rest = Vec::with_capacity(rows.len() * layout.rest_bytes);
+                let mut rest = Vec::with_capacity(rows.len() * layout.rest_bytes());
                 let mut id_buffer = Vec::with_capacity(rows.len() * id_bytes);
                 let mut kept = Vec::with_capacity(rows.len() * dim * keep.value_bytes());
                 let position = list.start.vector + list.vectors;
@@ -115,7 +115,7 @@ impl<'a> ListWriters<'a> {
                         Keep::F32 => kept.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
                     }
                 }
-                writer.write_at(SectionKind::Rest, position * layout.rest_bytes as u64, &rest)?;
+                writer.write_at(SectionKind::Rest, position * layout.rest_bytes() as u64, &rest)?;
                 writer.write_at(SectionKind::Ids, position * id_bytes as u64, &id_buffer)?;
                 if keep != Keep::None {
                     let row_bytes = (dim * keep.value_bytes()) as u64;

@@ -165,12 +165,12 @@ impl Index {
 
     /// The dimension of vectors and queries.
     pub fn dim(&self) -> usize {
-        self.parts.model.dim
+        self.parts.frame().dim
     }
 
     /// The metric.
     pub fn metric(&self) -> Metric {
-        self.parts.model.metric
+        self.parts.frame().metric
     }
 
     /// The number of lists.
@@ -191,8 +191,8 @@ impl Index {
         IndexInfo {
             version: crate::storage::VERSION,
             vectors: parts.count,
-            dim: parts.model.dim,
-            metric: parts.model.metric,
+            dim: parts.frame().dim,
+            metric: parts.frame().metric,
             quantizer: parts.spec,
             nlist: parts.nlist,
             list_sizes: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
@@ -200,9 +200,9 @@ impl Index {
             keep: parts.keep,
             bytes_per_vector: parts.bytes_per_vector(),
             code_bytes: layout.record_bytes(),
-            first_stage_bits: 4 * layout.groups,
+            first_stage_bits: layout.first_stage_bits(),
             file_bytes: self.as_bytes().len() as u64,
-            plan: parts.model.plan.clone(),
+            plan: parts.codec.plan().to_vec(),
             sections: parts
                 .container
                 .sections()

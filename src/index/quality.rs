@@ -12,7 +12,9 @@ use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
-use crate::quantizer::saq::{ListQuery, Query, QueryModel, RefineScratch, Segment};
+use crate::quantizer::codec::{Query, ScanScratch};
+use crate::quantizer::saq::Segment;
+use crate::quantizer::view::View;
 use crate::random::Random;
 use crate::train::RowsI16;
 
@@ -178,36 +180,35 @@ struct Buffers {
     rows: RowsI16,
     product: Vec<i32>,
     query: Query,
-    list: ListQuery,
+    view: View,
     centroid: Vec<f32>,
-    refine: RefineScratch,
+    scan: ScanScratch,
 }
 
 /// Estimates the key of every vector, by id (here the row number).
 fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
-    let Buffers { scaled, rows, product, query, list: list_query, centroid, refine } = buffers;
-    let codes = QueryModel { model: &parts.model, layout: &parts.layout };
-    let scaled = parts.model.scaled(exact_query, scaled);
-    parts.rotate(scaled, rows, product, &mut query.values);
-    codes.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
-    let inverse = parts.model.scale.recip();
+    let Buffers { scaled, rows, product, query, view, centroid, scan } = buffers;
+    let scaled = parts.frame().scaled(exact_query, scaled);
+    parts.rotate(scaled, rows, product, &mut query.rotated.values);
+    parts.codec.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
+    let inverse = parts.frame().scale.recip();
     keys.clear();
     keys.resize(parts.count, 0.0);
     let layout = &parts.layout;
-    let size = layout.block_bytes();
+    let (size, rest_bytes) = (layout.block_bytes(), layout.rest_bytes());
     for list in 0..parts.nlist {
         let [start, end] = parts.list_range(list);
-        codes.enter_list(query, parts.centroid(list), centroid, list_query);
+        parts.codec.enter_list(query, parts.centroid(list), centroid, view);
         for position in start.vector as usize..end.vector as usize {
             let v = position - start.vector as usize;
             let block = start.block as usize + v / BLOCK;
-            let key = codes.refine(
+            let key = parts.codec.refine(
                 query,
-                list_query,
+                view,
                 &parts.scan[block * size..(block + 1) * size],
                 v % BLOCK,
-                &parts.rest[position * layout.rest_bytes..(position + 1) * layout.rest_bytes],
-                refine,
+                &parts.rest[position * rest_bytes..(position + 1) * rest_bytes],
+                scan,
             );
             keys[parts.id(position) as usize] = key * inverse * inverse;
         }

@@ -99,7 +99,7 @@ impl Ranking {
     /// Gives up those of the lists that were taken whose centroid is more than `ratio` times as far
     /// from the query as the nearest one; `norm_sq` is the query's squared norm.
     pub(super) fn keep_within(&mut self, parts: &Parts, norm_sq: f32, ratio: f32) {
-        if !parts.model.lists {
+        if !parts.frame().lists {
             return;
         }
         let distance_sq = |probe: &Probe| probe.distance_sq(parts, norm_sq);
@@ -116,7 +116,7 @@ impl Ranking {
         nonius_simd::level().vectorize(Values {
             factors: &parts.list_factors,
             product: &self.product[row * padded..(row + 1) * padded],
-            weight: parts.model.alpha() * self.rows.inverse()[row],
+            weight: parts.frame().alpha() * self.rows.inverse()[row],
             base: |_: &ListFactors| constant,
             values: &mut self.constants,
         });
@@ -134,10 +134,10 @@ impl Ranking {
     /// Ranks all lists for rotated queries (`rows x dims`); [`take`](Ranking::take) reads the
     /// result for one of them. Returns the bytes that were read of the index.
     pub(super) fn compare(&mut self, parts: &Parts, queries: &[f32]) -> u64 {
-        if !parts.model.lists {
+        if !parts.frame().lists {
             return 0;
         }
-        self.rows.quantize(parts.model.dims, queries);
+        self.rows.quantize(parts.frame().dims, queries);
         self.shifted.clear();
         self.shifted.extend(self.rows.values().iter().map(|&x| (x as u8) ^ 0x80));
         let panels = parts.centroid_panels();
@@ -149,14 +149,14 @@ impl Ranking {
     /// Leaves the `nprobe` nearest lists of query `row` in [`probes`](Ranking::probes).
     pub(super) fn take(&mut self, parts: &Parts, row: usize, nprobe: usize) {
         self.probes.clear();
-        if !parts.model.lists {
+        if !parts.frame().lists {
             self.probes.push(Probe { list: 0, dot: 0.0 });
             return;
         }
         let padded = parts.centroid_panels().padded_rows();
         let factors = &parts.list_factors[..];
         let product = &self.product[row * padded..(row + 1) * padded];
-        let (alpha, inverse) = (parts.model.alpha(), self.rows.inverse()[row]);
+        let (alpha, inverse) = (parts.frame().alpha(), self.rows.inverse()[row]);
         // Behind the last list are no numbers: they are never chosen.
         self.values.resize(parts.nlist.div_ceil(BLOCK), [f32::NAN; BLOCK]);
         let values = &mut self.values.as_flattened_mut()[..parts.nlist];

@@ -12,9 +12,8 @@ use super::config::SearchStats;
 use super::format::Parts;
 use super::rank::{Probe, Ranking};
 use super::timers::{Piece, Timers};
-use crate::quantizer::saq::{
-    Glance, ListQuery, Query, QueryModel, RefineScratch, SCAN_BLOCKS, ScanScratch,
-};
+use crate::quantizer::codec::{Query, SCAN_BLOCKS, ScanScratch};
+use crate::quantizer::view::{Glance, View};
 use crate::topk::TopK;
 
 /// Vectors whose first stage is read before their survivors are refined, at least: enough for
@@ -40,7 +39,6 @@ pub(super) type Best = TopK<(f32, u64, usize)>;
 pub(super) struct Scanner {
     views: Views,
     scan: ScanScratch,
-    refine: RefineScratch,
     survivors: Vec<Survivor>,
 }
 
@@ -51,7 +49,7 @@ struct Views {
     of_list: Vec<u32>,
     /// The lists that have one.
     lists: Vec<u32>,
-    views: Vec<ListQuery>,
+    views: Vec<View>,
     /// A buffer.
     centroid: Vec<f32>,
 }
@@ -78,22 +76,17 @@ impl Views {
     }
 
     /// The query as seen from a list.
-    fn get(
-        &mut self,
-        parts: &Parts,
-        codes: QueryModel<'_>,
-        query: &Query,
-        list: u32,
-    ) -> &ListQuery {
+    fn get(&mut self, parts: &Parts, query: &Query, list: u32) -> &View {
         let view = &mut self.of_list[list as usize];
         if *view == NO_VIEW {
             *view = self.lists.len() as u32;
             self.lists.push(list);
             if self.views.len() < self.lists.len() {
-                self.views.push(ListQuery::default());
+                self.views.push(View::default());
             }
             let out = &mut self.views[*view as usize];
-            codes.enter_list(query, parts.centroid(list as usize), &mut self.centroid, out);
+            let centroid = parts.centroid(list as usize);
+            parts.codec.enter_list(query, centroid, &mut self.centroid, out);
         }
         &self.views[*view as usize]
     }
@@ -132,14 +125,13 @@ impl Scanner {
         stats: &mut SearchStats,
         timers: &mut Timers,
     ) {
-        let codes = QueryModel { model: &parts.model, layout: &parts.layout };
         let mut cursor = Cursor { probes: ranking.probes(), done: 0 };
         self.views.reset(parts.nlist);
         if parts.has_copies()
             && let Some(farthest) = cursor.probes.last()
         {
-            let distance_sq = farthest.distance_sq(parts, query.norm_sq);
-            codes.set_copies(query, distance_sq, &mut self.scan);
+            let distance_sq = farthest.distance_sq(parts, query.rotated.norm_sq);
+            parts.codec.set_copies(query, distance_sq, &mut self.scan);
         }
         // Lists left when something was found last.
         let mut at_success = cursor.probes.len();
@@ -154,13 +146,13 @@ impl Scanner {
             let mut seen = 0;
             while !cursor.probes.is_empty() && seen < wanted {
                 let (vectors, bytes) =
-                    self.first_stage(parts, codes, query, &mut cursor, ranking, threshold);
+                    self.first_stage(parts, query, &mut cursor, ranking, threshold);
                 seen += vectors;
                 stats.bytes_touched += bytes as u64;
             }
             stats.scanned += seen as u64;
             timers.lap(Piece::FirstStage);
-            if self.refine(parts, codes, query, best, stats) || threshold == f32::INFINITY {
+            if self.refine(parts, query, best, stats) || threshold == f32::INFINITY {
                 at_success = cursor.probes.len();
             }
             timers.lap(Piece::Refine);
@@ -169,7 +161,7 @@ impl Scanner {
             }
         }
         stats.lists += (ranking.probes().len() - cursor.probes.len()) as u64;
-        stats.bytes_touched += (self.views.lists.len() * parts.model.dims * 2) as u64;
+        stats.bytes_touched += (self.views.lists.len() * parts.frame().dims * 2) as u64;
     }
 
     /// Reads the first stage of a list, or of its next blocks, and adds the survivors. Returns how
@@ -177,13 +169,12 @@ impl Scanner {
     fn first_stage(
         &mut self,
         parts: &Parts,
-        codes: QueryModel<'_>,
         query: &Query,
         cursor: &mut Cursor<'_>,
         ranking: &Ranking,
         threshold: f32,
     ) -> (usize, usize) {
-        let Scanner { views, scan, survivors, .. } = self;
+        let Scanner { views, scan, survivors } = self;
         let [probe, following @ ..] = cursor.probes else { return (0, 0) };
         let [start, end] = parts.list_range(probe.list as usize);
         let vectors = (end.vector - start.vector) as usize;
@@ -206,7 +197,7 @@ impl Scanner {
         }
         let first_block = start.block as usize + done / BLOCK;
         let piece = blocks(parts, first_block..first_block + seen.div_ceil(BLOCK));
-        let rest_bytes = parts.layout.rest_bytes;
+        let rest_bytes = parts.layout.rest_bytes();
         let mut survive = |v: usize, bound: f32, list: u32, number: usize, first: usize| {
             let position = first + number;
             if threshold < f32::INFINITY {
@@ -219,7 +210,7 @@ impl Scanner {
         let here = glance(parts, query, *probe);
         let first = start.vector as usize;
         if count == vectors {
-            codes.scan(query, here, piece, seen, threshold, scan, |v, bound| {
+            parts.codec.scan(query, here, piece, seen, threshold, scan, |v, bound| {
                 survive(v, bound, probe.list, done + v, first);
             });
             return (seen, piece.len());
@@ -240,7 +231,7 @@ impl Scanner {
                 survive(v, bound, list as u32, number, first);
             }
         };
-        codes.scan_mixed(query, here, own, fill, piece, seen, threshold, scan, found);
+        parts.codec.scan_mixed(query, here, own, fill, piece, seen, threshold, scan, found);
         (seen, piece.len() + copies * parts.place.bytes)
     }
 
@@ -249,13 +240,12 @@ impl Scanner {
     fn refine(
         &mut self,
         parts: &Parts,
-        codes: QueryModel<'_>,
         query: &Query,
         best: &mut Best,
         stats: &mut SearchStats,
     ) -> bool {
-        let Scanner { views, refine, survivors, .. } = self;
-        let rest_bytes = parts.layout.rest_bytes;
+        let Scanner { views, scan, survivors } = self;
+        let rest_bytes = parts.layout.rest_bytes();
         let rest =
             |s: &Survivor| &parts.rest[s.position * rest_bytes..(s.position + 1) * rest_bytes];
         let mut threshold = best.threshold();
@@ -279,9 +269,9 @@ impl Scanner {
             if s.bound > threshold {
                 continue;
             }
-            let view = views.get(parts, codes, query, s.list);
+            let view = views.get(parts, query, s.list);
             let block = blocks(parts, s.block..s.block + 1);
-            let key = codes.refine(query, view, block, s.lane, rest(s), refine);
+            let key = parts.codec.refine(query, view, block, s.lane, rest(s), scan);
             refined += 1;
             if key <= threshold {
                 found |= best.offer((key, parts.id(s.position), s.position));
@@ -303,11 +293,11 @@ fn blocks(parts: &Parts, range: Range<usize>) -> &[u8] {
 
 /// What the first stage needs of a list: no more than ranking has found out.
 fn glance(parts: &Parts, query: &Query, probe: Probe) -> Glance {
-    if !parts.model.lists {
-        return Glance { constant: query.constant, distance_sq: query.norm_sq };
+    if !parts.frame().lists {
+        return Glance { constant: query.rotated.constant, distance_sq: query.rotated.norm_sq };
     }
     Glance {
-        constant: query.constant - parts.model.alpha() * probe.dot,
-        distance_sq: probe.distance_sq(parts, query.norm_sq),
+        constant: query.rotated.constant - parts.frame().alpha() * probe.dot,
+        distance_sq: probe.distance_sq(parts, query.rotated.norm_sq),
     }
 }

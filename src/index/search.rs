@@ -13,7 +13,7 @@ use super::timers::{Piece, Timers};
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::saq::{Query, QueryModel};
+use crate::quantizer::codec::Query;
 use crate::topk::{Neighbor, TopK};
 use crate::train::RowsI16;
 
@@ -127,7 +127,7 @@ impl<'a> Searcher<'a> {
         k: usize,
         params: &SearchParams,
     ) -> Result<&[Neighbor], SearchError> {
-        let expected = self.parts.model.dim;
+        let expected = self.parts.frame().dim;
         if query.len() != expected {
             return Err(VectorError::DimMismatch { expected, found: query.len() }.into());
         }
@@ -151,10 +151,10 @@ impl<'a> Searcher<'a> {
         self.timers.start();
         self.input.clear();
         self.input.extend_from_slice(queries);
-        for query in self.input.chunks_exact_mut(parts.model.dim) {
-            prepare_query(parts.model.metric, query)?;
+        for query in self.input.chunks_exact_mut(parts.frame().dim) {
+            prepare_query(parts.frame().metric, query)?;
         }
-        let scaled = parts.model.scaled(&self.input, &mut self.scaled);
+        let scaled = parts.frame().scaled(&self.input, &mut self.scaled);
         parts.rotate(scaled, &mut self.rows, &mut self.product, &mut self.rotated);
         if !self.rows.norms_sq().iter().all(|norm_sq| norm_sq.is_finite()) {
             return Err(VectorError::TooLarge { row: 0 }.into());
@@ -173,28 +173,28 @@ impl<'a> Searcher<'a> {
         params: &SearchParams,
     ) -> Result<&[Neighbor], SearchError> {
         let parts = self.parts;
-        let model = &parts.model;
+        let frame = parts.frame();
         self.ranking.take(parts, row, params.nprobe);
         self.timers.lap(Piece::Rank);
-        self.query.values.clear();
-        self.query.values.extend_from_slice(&self.rotated[row * model.dims..][..model.dims]);
-        let mean_dot = match model.metric {
+        let values = &mut self.query.rotated.values;
+        values.clear();
+        values.extend_from_slice(&self.rotated[row * frame.dims..][..frame.dims]);
+        let mean_dot = match frame.metric {
             Metric::InnerProduct => {
-                let query = &self.input[row * model.dim..][..model.dim];
-                model.scale * nonius_simd::dot_f32(query, &parts.mean)
+                let query = &self.input[row * frame.dim..][..frame.dim];
+                frame.scale * nonius_simd::dot_f32(query, &parts.mean)
             }
             Metric::L2 | Metric::Cosine => 0.0,
         };
-        let codes = QueryModel { model, layout: &parts.layout };
-        codes.prepare(&mut self.query, mean_dot, params.confidence);
+        parts.codec.prepare(&mut self.query, mean_dot, params.confidence);
         self.timers.lap(Piece::Tables);
         let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
         self.best.reset(held.min(parts.count));
         if let Some(ratio) = params.centroid_ratio {
-            self.ranking.keep_within(parts, self.query.norm_sq, ratio);
+            self.ranking.keep_within(parts, self.query.rotated.norm_sq, ratio);
         }
         if parts.has_copies() {
-            self.ranking.prepare_copies(parts, row, self.query.constant);
+            self.ranking.prepare_copies(parts, row, self.query.rotated.constant);
         }
         let (best, stats) = (&mut self.best, &mut self.stats);
         let patience = params.patience;
@@ -212,10 +212,10 @@ impl<'a> Searcher<'a> {
         } else {
             self.found.clear();
             // Keys are those of the scaled vectors.
-            let scale = model.scale.recip();
+            let scale = frame.scale.recip();
             self.found.extend(self.best.sorted().iter().map(|&(key, id, _)| Neighbor {
                 id,
-                distance: model.metric.distance_of_key(key * scale * scale),
+                distance: frame.metric.distance_of_key(key * scale * scale),
             }));
         }
         self.timers.lap(Piece::Rerank);
@@ -225,7 +225,7 @@ impl<'a> Searcher<'a> {
     /// Compares what the heap holds exactly, and leaves the best `k` in `self.found`.
     fn rerank(&mut self, row: usize, k: usize) -> Result<(), SearchError> {
         let parts = self.parts;
-        let (dim, metric) = (parts.model.dim, parts.model.metric);
+        let (dim, metric) = (parts.frame().dim, parts.frame().metric);
         let query = &self.input[row * dim..(row + 1) * dim];
         self.exact.reset(k);
         self.vector.resize(dim, 0.0);
@@ -337,8 +337,8 @@ impl Index {
         fetch: Option<&dyn FetchVector>,
     ) -> Result<(Vec<Vec<Neighbor>>, SearchStats), SearchError> {
         let (dim, parts) = (queries.dim(), self.parts());
-        if dim != parts.model.dim {
-            return Err(VectorError::DimMismatch { expected: parts.model.dim, found: dim }.into());
+        if dim != parts.frame().dim {
+            return Err(VectorError::DimMismatch { expected: parts.frame().dim, found: dim }.into());
         }
         // Rotation and ranking are matrix products; their results should stay in the cache.
         let task = (MOST_PRODUCTS / parts.nlist).clamp(1, TASK);

@@ -2,7 +2,16 @@
 //!
 //! [`QuantizerSpec`] lists all of them; it is the one place that knows their names.
 
+mod additive;
+pub(crate) mod codec;
+pub(crate) mod frame;
+mod pairs;
+mod rvq;
 pub mod saq;
+pub(crate) mod view;
+
+pub(crate) use additive::AdditiveCode;
+pub(crate) use rvq::{CENTROIDS, Model as RvqModel};
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +28,8 @@ use crate::matrix::MAX_DIM;
 /// | `saq:B` | SAQ with `B` bits a dimension (0.25 to 12, fractions allowed) and 8 bytes for factors: `B * dim / 8 + 8` bytes a vector at most, everything counted but the id |
 /// | `saq:NB` | SAQ within `N` bytes a vector, as in `saq:48B` |
 /// | `rabitq` | RaBitQ: one segment of one bit a dimension |
+/// | `rvq:B` | RVQ: sums of centroids, within `B * dim / 8 + 8` bytes a vector as for `saq:B` (0.02 to 4 bits, and at most 256 bytes) |
+/// | `rvq:NB` | RVQ within `N` bytes a vector (5 to 256): `N - 1` levels of 256 centroids, fewer if the additive factor takes more than a byte |
 /// | `erabitq:b` | the quality of Extended RaBitQ: one segment of `b` bits (1 to 13) a dimension |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QuantizerSpec {
@@ -29,6 +40,16 @@ pub enum QuantizerSpec {
     },
     /// SAQ within this many bytes a vector, codes and factors.
     SaqBytes {
+        /// Bytes a vector.
+        bytes: usize,
+    },
+    /// RVQ with this many bits a dimension on average; the budget is `bits * dim / 8 + 8` bytes.
+    Rvq {
+        /// Average bits of a dimension.
+        bits: f64,
+    },
+    /// RVQ within this many bytes a vector, codes and factors.
+    RvqBytes {
         /// Bytes a vector.
         bytes: usize,
     },
@@ -44,7 +65,33 @@ pub enum QuantizerSpec {
 /// which RaBitQ and its relatives store.
 const FACTOR_BYTES: usize = 8;
 
+/// Bytes that RVQ can work with: at least a level and an exact factor; every level takes training time
+/// and memory.
+pub(crate) const RVQ_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
+
+/// Kinds of codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Integers for the dimensions of segments.
+    Saq,
+    /// Sums of centroids.
+    Rvq,
+}
+
 impl QuantizerSpec {
+    /// RVQ within `bytes` bytes a vector.
+    pub fn rvq_bytes(bytes: usize) -> QuantizerSpec {
+        QuantizerSpec::RvqBytes { bytes }
+    }
+
+    /// The kind of its codes.
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            QuantizerSpec::Rvq { .. } | QuantizerSpec::RvqBytes { .. } => Family::Rvq,
+            _ => Family::Saq,
+        }
+    }
+
     /// SAQ with `bits` bits a dimension.
     pub fn saq(bits: f64) -> QuantizerSpec {
         QuantizerSpec::Saq { bits }
@@ -65,10 +112,11 @@ impl QuantizerSpec {
         QuantizerSpec::OneSegment { bits }
     }
 
-    /// The family's name: `saq`, `rabitq` or `erabitq`.
+    /// The family's name: `saq`, `rvq`, `rabitq` or `erabitq`.
     pub fn name(&self) -> &'static str {
         match self {
             QuantizerSpec::Saq { .. } | QuantizerSpec::SaqBytes { .. } => "saq",
+            QuantizerSpec::Rvq { .. } | QuantizerSpec::RvqBytes { .. } => "rvq",
             QuantizerSpec::OneSegment { bits: 1 } => "rabitq",
             QuantizerSpec::OneSegment { .. } => "erabitq",
         }
@@ -77,8 +125,10 @@ impl QuantizerSpec {
     /// Average code bits of a dimension; for a budget in bytes, all its bits divided by `dim`.
     pub fn bits(&self, dim: usize) -> f64 {
         match *self {
-            QuantizerSpec::Saq { bits } => bits,
-            QuantizerSpec::SaqBytes { bytes } => bytes as f64 * 8.0 / dim.max(1) as f64,
+            QuantizerSpec::Saq { bits } | QuantizerSpec::Rvq { bits } => bits,
+            QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => {
+                bytes as f64 * 8.0 / dim.max(1) as f64
+            }
             QuantizerSpec::OneSegment { bits } => f64::from(bits),
         }
     }
@@ -86,8 +136,10 @@ impl QuantizerSpec {
     /// The bytes that codes and factors of a vector may take, if the quantizer works to a budget.
     pub(crate) fn budget(&self, dim: usize) -> Option<usize> {
         match *self {
-            QuantizerSpec::Saq { bits } => Some((bits * dim as f64 / 8.0) as usize + FACTOR_BYTES),
-            QuantizerSpec::SaqBytes { bytes } => Some(bytes),
+            QuantizerSpec::Saq { bits } | QuantizerSpec::Rvq { bits } => {
+                Some((bits * dim as f64 / 8.0) as usize + FACTOR_BYTES)
+            }
+            QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => Some(bytes),
             QuantizerSpec::OneSegment { .. } => None,
         }
     }
@@ -105,6 +157,13 @@ impl QuantizerSpec {
             QuantizerSpec::SaqBytes { bytes } if !(4..=2 * MAX_DIM).contains(&bytes) => {
                 complain(format!("saq takes 4 to {} bytes a vector, found {bytes}", 2 * MAX_DIM))
             }
+            QuantizerSpec::Rvq { bits } if !(0.02..=4.0).contains(&bits) => {
+                complain(format!("rvq takes 0.02 to 4 bits a dimension, found {bits}"))
+            }
+            QuantizerSpec::RvqBytes { bytes } if !RVQ_BYTES.contains(&bytes) => {
+                let (low, high) = RVQ_BYTES.into_inner();
+                complain(format!("rvq takes {low} to {high} bytes a vector, found {bytes}"))
+            }
             QuantizerSpec::OneSegment { bits } if !(1..=saq::MAX_BITS).contains(&bits) => {
                 complain(format!("erabitq takes 1 to {} bits, found {bits}", saq::MAX_BITS))
             }
@@ -118,6 +177,8 @@ impl fmt::Display for QuantizerSpec {
         match self {
             QuantizerSpec::Saq { bits } => write!(f, "saq:{bits}"),
             QuantizerSpec::SaqBytes { bytes } => write!(f, "saq:{bytes}B"),
+            QuantizerSpec::Rvq { bits } => write!(f, "rvq:{bits}"),
+            QuantizerSpec::RvqBytes { bytes } => write!(f, "rvq:{bytes}B"),
             QuantizerSpec::OneSegment { bits: 1 } => f.write_str("rabitq"),
             QuantizerSpec::OneSegment { bits } => write!(f, "erabitq:{bits}"),
         }
@@ -132,8 +193,8 @@ impl FromStr for QuantizerSpec {
             ConfigError::new(
                 "quantizer",
                 format!(
-                    "expected saq:BITS, saq:BYTESB (such as saq:48B), rabitq or erabitq:BITS, \
-                     found {text:?}"
+                    "expected saq:BITS, saq:BYTESB (such as saq:48B), rvq:BITS, rvq:BYTESB, rabitq \
+                     or erabitq:BITS, found {text:?}"
                 ),
             )
         };
@@ -147,6 +208,12 @@ impl FromStr for QuantizerSpec {
                     QuantizerSpec::SaqBytes { bytes: bytes.parse().map_err(|_| unknown())? }
                 }
                 None => QuantizerSpec::Saq { bits: number.parse().map_err(|_| unknown())? },
+            },
+            ("rvq", Some(number)) => match number.strip_suffix('B') {
+                Some(bytes) => {
+                    QuantizerSpec::RvqBytes { bytes: bytes.parse().map_err(|_| unknown())? }
+                }
+                None => QuantizerSpec::Rvq { bits: number.parse().map_err(|_| unknown())? },
             },
             ("saq", None) => QuantizerSpec::Saq { bits: 4.0 },
             ("rabitq", None | Some("1")) => QuantizerSpec::rabitq(),
@@ -166,7 +233,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["saq:4", "saq:0.5", "saq:48B", "rabitq", "erabitq:4"] {
+        for name in ["saq:4", "saq:0.5", "saq:48B", "rvq:0.5", "rvq:24B", "rabitq", "erabitq:4"] {
             let spec: QuantizerSpec = name.parse().unwrap();
             assert_eq!(spec.to_string(), name);
         }
@@ -190,6 +257,10 @@ mod tests {
             "erabitq:0",
             "saq:3B",
             "erabitq",
+            "rvq",
+            "rvq:5",
+            "rvq:4B",
+            "rvq:257B",
         ] {
             assert!(name.parse::<QuantizerSpec>().is_err(), "{name}");
         }

@@ -72,6 +72,10 @@ section_kinds! {
     ListFactors = 13, "list-factors", mandatory;
     /// Where the vectors are that a list holds a copy of.
     Spilled = 14, "spilled", mandatory;
+    /// The centroids that codes name, level by level.
+    Codebooks = 15, "codebooks", mandatory;
+    /// What each of them is multiplied by.
+    CodebookScales = 16, "codebook-scales", mandatory;
 }
 
 impl SectionKind {

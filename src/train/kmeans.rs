@@ -144,7 +144,6 @@ impl KMeans {
         let most = self.sample_size().min(u32::MAX as usize);
         let rows = take(sample, most, Random::new(self.seed, STREAM_SAMPLE));
         let rows: &[f32] = &rows;
-        let points = rows.len() / dim;
 
         let mut report = |done: usize| {
             let (done, total) = (done as u64, self.iterations as u64);
@@ -158,10 +157,31 @@ impl KMeans {
             Random::new(self.seed, STREAM_SEED),
         );
         let mut random = Random::new(self.seed, STREAM_SEED + 1);
-        let mut centroids =
-            draw_centroids(dim, &seeds, self.nlist, &mut random, &mut || report(0))?;
+        let centroids = draw_centroids(dim, &seeds, self.nlist, &mut random, &mut || report(0))?;
         drop(seeds);
 
+        self.iterate(rows, centroids, &mut report)
+    }
+
+    /// Goes on from given centroids (`nlist x dim`) with all rows: finite, with finite norms, and at
+    /// least as many as there are centroids.
+    pub(crate) fn fit_from(
+        &self,
+        rows: MatrixView<'_>,
+        centroids: Matrix,
+    ) -> Result<KMeansModel, BuildError> {
+        self.iterate(rows.data(), centroids, &mut |_| Ok(()))
+    }
+
+    /// Lloyd's iterations, with repairs.
+    fn iterate(
+        &self,
+        rows: &[f32],
+        mut centroids: Matrix,
+        report: &mut dyn FnMut(usize) -> Result<(), BuildError>,
+    ) -> Result<KMeansModel, BuildError> {
+        let dim = centroids.dim();
+        let points = rows.len() / dim;
         let mut nearest = vec![0u32; points];
         let mut l2_sq = vec![0.0f32; points];
         let mut inertia = Vec::new();
@@ -189,7 +209,7 @@ impl KMeans {
             repairs += 1;
         }
         report(self.iterations)?;
-        let sizes = Buckets::new(self.nlist, &nearest).sizes();
+        let sizes = Buckets::new(centroids.rows(), &nearest).sizes();
         Ok(KMeansModel { centroids, sizes, inertia, points })
     }
 

@@ -20,20 +20,12 @@
 //! bound = constant + additive + shift - sum over s of scale[s] * (slope[s] * sum[s] + offset[s])
 //! ```
 
-use nonius_simd::{BLOCK, Vectorize, at_most, for_each_set, l2_sqs_f32, level, scan_blocks};
+use nonius_simd::{BLOCK, Vectorize, level, scan_blocks};
 
-use super::query::{Query, QueryModel, SegmentQuery};
-use super::{AdditiveCode, scale};
-use crate::metric::Metric;
-
-/// What the first stage needs of a list.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Glance {
-    /// What all keys of the list share; may be off by a little.
-    pub(crate) constant: f32,
-    /// `|q - c|^2`, about.
-    pub(crate) distance_sq: f32,
-}
+use super::query::{QueryModel, SegmentQuery, Tables};
+use super::scale;
+use crate::quantizer::additive::AdditiveCode;
+use crate::quantizer::view::{Glance, report};
 
 /// How the first stage of a query bounds keys, whatever the list.
 #[derive(Default)]
@@ -78,7 +70,7 @@ impl Bound {
         let mut before = usize::MAX;
         for &s in &layout.piece_segments {
             let (constants, tables) = (&model.constants[s], &query[s]);
-            let unit = model.alpha() * constants.unit;
+            let unit = model.frame.alpha() * constants.unit;
             let mut line = Line { slope: unit * tables.step, ..Line::default() };
             // Of the pieces of a segment one carries what is not in the sums.
             if s != before {
@@ -113,50 +105,12 @@ impl Bound {
     }
 }
 
-/// A rotated centroid relative to the mean: `unit * values`, and its squared norm.
-#[derive(Clone, Copy)]
-pub(crate) struct Centroid<'a> {
-    pub(crate) values: &'a [i16],
-    pub(crate) unit: f32,
-    pub(crate) norm_sq: f32,
-}
-
-/// Writes a centroid's values.
-struct Widen<'a> {
-    values: &'a [i16],
-    unit: f32,
-    out: &'a mut [f32],
-}
-
-impl Vectorize for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (out, &value) in self.out.iter_mut().zip(self.values) {
-            *out = f32::from(value) * self.unit;
-        }
-    }
-}
-
-/// A query as seen from one list.
-#[derive(Default)]
-pub(crate) struct ListQuery {
-    /// What all keys of the list share.
-    pub(super) constant: f32,
-    /// `|q - c|^2`.
-    pub(super) distance_sq: f32,
-    /// `|q - c|^2` over each segment.
-    pub(super) segment_sq: Vec<f32>,
-}
-
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
 pub(crate) struct ScanScratch {
     offsets: Vec<f32>,
     /// The same for copies.
     others: Vec<f32>,
-    constants: Vec<[f32; BLOCK]>,
     sums: Vec<u16>,
     bounds: Vec<[f32; BLOCK]>,
     passed: Vec<u32>,
@@ -166,45 +120,12 @@ pub(crate) struct ScanScratch {
 pub(crate) const SCAN_BLOCKS: usize = 16;
 
 impl QueryModel<'_> {
-    /// Looks at the query from a list; there is no centroid where there is a single list around the
-    /// mean. `buffer` is overwritten.
-    pub(crate) fn enter_list(
-        &self,
-        query: &Query,
-        centroid: Option<Centroid<'_>>,
-        buffer: &mut Vec<f32>,
-        out: &mut ListQuery,
-    ) {
-        let QueryModel { model, layout } = *self;
-        match centroid {
-            None => {
-                out.segment_sq.clone_from(&query.segment_sq);
-                out.distance_sq = query.norm_sq;
-                out.constant = query.constant;
-            }
-            Some(Centroid { values, unit, norm_sq }) => {
-                buffer.resize(values.len(), 0.0);
-                level().vectorize(Widen { values, unit, out: buffer });
-                out.segment_sq.resize(layout.lengths.len(), 0.0);
-                l2_sqs_f32(&query.values, buffer, &layout.lengths, &mut out.segment_sq);
-                out.distance_sq = out.segment_sq.iter().sum();
-                // - alpha <q, c> comes from |q - c|^2.
-                out.constant = match model.metric {
-                    Metric::L2 | Metric::Cosine => out.distance_sq - norm_sq,
-                    Metric::InnerProduct => {
-                        query.constant - 0.5 * (query.norm_sq + norm_sq - out.distance_sq)
-                    }
-                };
-            }
-        }
-    }
-
     /// Scans the first stage of blocks of one list, up to [`SCAN_BLOCKS`] of them, and calls `found`
     /// with the number within `blocks` and the lower bound of each vector among the first `count`
     /// whose bound does not exceed `threshold`.
     pub(crate) fn scan(
         &self,
-        query: &Query,
+        tables: &Tables,
         list: Glance,
         blocks: &[u8],
         count: usize,
@@ -217,88 +138,65 @@ impl QueryModel<'_> {
             (0..count).for_each(|v| found(v, f32::NEG_INFINITY));
             return;
         }
-        self.sum(query, blocks, scratch);
+        self.sum(tables, blocks, scratch);
         let ScanScratch { offsets, sums, bounds, passed, .. } = scratch;
-        query.bound.offsets_at(list.distance_sq, offsets);
+        tables.bound.offsets_at(list.distance_sq, offsets);
         let lanes = OneList { constant: list.constant, offsets };
-        let lines = &query.bound.lines;
+        let lines = &tables.bound.lines;
         level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);
     }
 
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
-    pub(crate) fn set_copies(&self, query: &Query, distance_sq: f32, scratch: &mut ScanScratch) {
-        query.bound.offsets_at(distance_sq, &mut scratch.others);
+    pub(crate) fn set_copies(&self, tables: &Tables, distance_sq: f32, scratch: &mut ScanScratch) {
+        tables.bound.offsets_at(distance_sq, &mut scratch.others);
     }
 
     /// [`scan`](QueryModel::scan) of a list that also holds copies: of the first `count` vectors,
-    /// those from number `own` on are copies, and `fill` writes for each of them what all keys of
-    /// its vector's list share, or no number for one to leave out. [`set_copies`] comes first, once
-    /// a query.
+    /// those from number `own` on are copies, and `constants` has for each what all keys of its
+    /// vector's list share, or no number for one to leave out. [`set_copies`] comes first, once a
+    /// query.
     ///
     /// [`set_copies`]: QueryModel::set_copies
     pub(crate) fn scan_mixed(
         &self,
-        query: &Query,
+        tables: &Tables,
         list: Glance,
         own: usize,
-        fill: impl FnOnce(&mut [f32]),
+        constants: &[[f32; BLOCK]],
         blocks: &[u8],
         count: usize,
         threshold: f32,
         scratch: &mut ScanScratch,
         mut found: impl FnMut(usize, f32),
     ) {
-        let number = count.div_ceil(BLOCK);
-        scratch.constants.resize(number, [0.0; BLOCK]);
-        let lanes = scratch.constants.as_flattened_mut();
-        let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
-        of_list.fill(list.constant);
-        fill(of_copies);
         if self.layout.pieces.is_empty() {
-            for (v, constant) in lanes[..count].iter().enumerate() {
+            for (v, constant) in constants.as_flattened()[..count].iter().enumerate() {
                 if !constant.is_nan() {
                     found(v, f32::NEG_INFINITY);
                 }
             }
             return;
         }
-        self.sum(query, blocks, scratch);
-        let ScanScratch { offsets, others, constants, sums, bounds, passed } = scratch;
-        query.bound.offsets_at(list.distance_sq, offsets);
+        self.sum(tables, blocks, scratch);
+        let ScanScratch { offsets, others, sums, bounds, passed } = scratch;
+        tables.bound.offsets_at(list.distance_sq, offsets);
         let lanes = Mixed { constants, own, offsets, others };
-        let lines = &query.bound.lines;
+        let lines = &tables.bound.lines;
         level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);
     }
 
     /// Sums the tables' entries for each vector and piece of the first stage.
-    fn sum(&self, query: &Query, blocks: &[u8], scratch: &mut ScanScratch) {
+    fn sum(&self, tables: &Tables, blocks: &[u8], scratch: &mut ScanScratch) {
         let (layout, stride) = (self.layout, self.layout.block_bytes());
         let number = blocks.len() / stride;
         let ScanScratch { sums, bounds, passed, .. } = scratch;
         sums.resize(number * layout.pieces.len() * BLOCK, 0);
         bounds.resize(number, [0.0; BLOCK]);
         passed.resize(number, 0);
-        scan_blocks(blocks, stride, &layout.pieces, &query.lut, sums);
+        scan_blocks(blocks, stride, &layout.pieces, &tables.lut, sums);
     }
-}
-
-/// Calls `found` for each of the first `count` vectors whose bound does not exceed `threshold`.
-fn report(
-    bounds: &[[f32; BLOCK]],
-    passed: &mut [u32],
-    count: usize,
-    threshold: f32,
-    mut found: impl FnMut(usize, f32),
-) {
-    at_most(bounds, threshold, passed);
-    let bounds = bounds.as_flattened();
-    for_each_set(passed, |v| {
-        if v < count {
-            found(v, bounds[v]);
-        }
-    });
 }
 
 /// What the bounds of a block's vectors take from their lists.
@@ -384,7 +282,7 @@ impl<L: Lanes> Vectorize for Bounds<'_, L> {
         for (number, ((block, sums), bounds)) in blocks.zip(sums).zip(bounds).enumerate() {
             let (constants, lists) = lanes.block(number);
             let factors = &block[layout.groups * BLOCK / 2..];
-            additive(model.additive, &constants, factors, bounds);
+            additive(model.frame.additive, &constants, factors, bounds);
             if layout.shift_bytes == 1 {
                 let codes = &factors[layout.additive_bytes * BLOCK..][..BLOCK];
                 for (bound, &code) in bounds.iter_mut().zip(codes) {
@@ -418,7 +316,7 @@ fn additive(
     bounds: &mut [f32; BLOCK],
 ) {
     let constants = constants.iter();
-    if code.bytes() == 4 {
+    if code.bytes == 4 {
         let values = factors.as_chunks::<4>().0;
         for ((bound, value), constant) in bounds.iter_mut().zip(values).zip(constants) {
             *bound = constant + f32::from_le_bytes(*value);

@@ -3,19 +3,20 @@
 use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
-use super::bound::ListQuery;
 use super::encode::EncodeScratch;
 use super::layout::Layout;
-use super::query::{Query, QueryModel};
+use super::query::{QueryModel, Tables};
 use super::refine::RefineScratch;
-use super::train::{TrainingSet, train};
+use super::train::train;
 use super::{Encoder, Segment};
-use crate::error::{BuildError, SearchError, VectorError};
+use crate::error::{BuildError, ConfigError, SearchError, VectorError};
 use crate::index::Encoding;
 use crate::index::{check_norm, check_row, mean_of, prepare_query, scale_of};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
-use crate::quantizer::QuantizerSpec;
+use crate::quantizer::frame::TrainingSet;
+use crate::quantizer::view::{RotatedQuery, View};
+use crate::quantizer::{Family, QuantizerSpec};
 
 /// What a quantizer is trained for.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,7 +148,12 @@ impl Saq {
     /// [`BuildError`] for an empty sample, a configuration out of range, or vectors that the
     /// metric does not accept.
     pub fn train(sample: MatrixView<'_>, config: &SaqConfig) -> Result<Saq, BuildError> {
-        config.quantizer.validate()?;
+        let spec = &config.quantizer;
+        spec.validate()?;
+        if spec.family() != Family::Saq {
+            let message = format!("expected saq, rabitq or erabitq, found {spec}");
+            return Err(ConfigError::new("quantizer", message).into());
+        }
         if sample.rows() == 0 {
             return Err(BuildError::Empty);
         }
@@ -160,13 +166,13 @@ impl Saq {
         let mean = mean_of(&sample);
         let metric = config.metric;
         let set = TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric, scale };
-        let encoder = train(&set, &config.quantizer, config.encoding, config.seed)?;
+        let encoder = train(&set, spec, config.encoding, config.seed)?;
         Ok(Saq { layout: encoder.model.layout(), encoder })
     }
 
     /// The dimension of vectors.
     pub fn dim(&self) -> usize {
-        self.encoder.model.dim
+        self.encoder.model.frame.dim
     }
 
     /// The plan: dimensions and bits of each segment.
@@ -183,7 +189,7 @@ impl Saq {
         if rows.dim() != dim {
             return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
         }
-        let normalizes = model.metric.normalizes();
+        let normalizes = model.frame.metric.normalizes();
         let layout = self.layout.clone();
         let stride = layout.record_bytes();
         let len = rows.rows();
@@ -253,7 +259,7 @@ impl Saq {
         let code = codes.code(i);
         let record = codes.record(i);
         let model = &self.encoder.model;
-        let mut rotated = vec![0.0f32; model.dims];
+        let mut rotated = vec![0.0f32; model.frame.dims];
         for (segment, constants) in layout.segments.iter().zip(&model.constants) {
             if segment.bits == 0 {
                 continue;
@@ -274,10 +280,10 @@ impl Saq {
         }
         self.encoder
             .rotation
-            .apply_inverse(&rotated, model.dim)
+            .apply_inverse(&rotated, model.frame.dim)
             .iter()
             .zip(&self.encoder.mean)
-            .map(|(x, mean)| (x + mean) / model.scale)
+            .map(|(x, mean)| (x + mean) / model.frame.scale)
             .collect()
     }
 
@@ -291,24 +297,28 @@ impl Saq {
     pub fn estimate(&self, codes: &SaqCodes, query: &[f32]) -> Result<Vec<Estimate>, SearchError> {
         self.check(codes);
         let model = &self.encoder.model;
-        if query.len() != model.dim {
-            let (expected, found) = (model.dim, query.len());
+        if query.len() != model.frame.dim {
+            let (expected, found) = (model.frame.dim, query.len());
             return Err(VectorError::DimMismatch { expected, found }.into());
         }
         let mut values = query.to_vec();
-        prepare_query(model.metric, &mut values)?;
-        let view = QueryModel { model, layout: &codes.layout };
-        let mut query = Query::default();
+        prepare_query(model.frame.metric, &mut values)?;
+        let estimator = QueryModel { model, layout: &codes.layout };
         for value in &mut values {
-            *value *= model.scale;
+            *value *= model.frame.scale;
         }
+        let mut query = RotatedQuery::default();
         query.values = self.encoder.rotation.apply(&self.encoder.mean, &values);
-        view.prepare(&mut query, nonius_simd::dot_f32(&values, &self.encoder.mean), 3.0);
-        let mut list = ListQuery::default();
-        view.enter_list(&query, None, &mut Vec::new(), &mut list);
+        let lengths = &codes.layout.lengths;
+        let metric = model.frame.metric;
+        query.prepare(metric, lengths, nonius_simd::dot_f32(&values, &self.encoder.mean));
+        let mut tables = Tables::default();
+        estimator.prepare(&query.values, 3.0, &mut tables);
+        let mut view = View::default();
+        view.set(metric, lengths, &query, None, &mut Vec::new());
         let mut scratch = RefineScratch::default();
-        let inverse = model.scale.recip();
-        let to_distance = match model.metric {
+        let inverse = model.frame.scale.recip();
+        let to_distance = match model.frame.metric {
             Metric::Cosine => 0.5,
             Metric::L2 | Metric::InnerProduct => inverse * inverse,
         };
@@ -316,10 +326,10 @@ impl Saq {
             .map(|i| {
                 let block = codes.block(i);
                 let (v, rest) = (i % BLOCK, codes.rest(i));
-                let key = view.refine(&query, &list, block, v, rest, &mut scratch);
+                let key = estimator.refine(&tables, &view, block, v, rest, &mut scratch);
                 Estimate {
-                    distance: model.metric.distance_of_key(key * inverse * inverse),
-                    deviation: to_distance * view.deviation(&list, block, v, rest),
+                    distance: model.frame.metric.distance_of_key(key * inverse * inverse),
+                    deviation: to_distance * estimator.deviation(&view, block, v, rest),
                 }
             })
             .collect())

@@ -4,10 +4,11 @@ use rayon::prelude::*;
 
 use nonius_simd::BLOCK;
 
-use super::encode::{EncodeScratch, ListCentroids, Lists};
+use super::encode::EncodeScratch;
 use super::layout::{Layout, SegmentLayout};
-use super::train::{Pairs, TrainingSet};
 use super::{Encoder, Near, SegmentConstants};
+use crate::quantizer::frame::{ListCentroids, Lists, TrainingSet};
+use crate::quantizer::pairs::Pairs;
 
 /// Sums over the vectors of the pairs, one set a segment.
 #[derive(Clone, Default)]
@@ -194,7 +195,7 @@ fn learn_pairs(
     layout: &Layout,
     corrected: bool,
 ) {
-    let (dim, dims) = (set.sample.dim(), encoder.model.dims);
+    let (dim, dims) = (set.sample.dim(), encoder.model.frame.dims);
     let mut near_sums = [0.0f64; 3];
     let mut fit = [0.0f64; 2];
     let (mut shifts, mut shift_count) = ([0.0f64; 2], 0.0f64);
@@ -265,7 +266,7 @@ fn learn_pairs(
                     fit[0] += feature * tail;
                     fit[1] += feature * feature;
                 }
-                let shift = f64::from(encoder.model.alpha()) * shift;
+                let shift = f64::from(encoder.model.frame.alpha()) * shift;
                 shift_count += 1.0;
                 shifts[0] += shift;
                 shifts[1] += shift * shift;

@@ -6,117 +6,9 @@ use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout, fields};
 use super::rotate::RotatedLanes;
 use super::scale::ScaleFormat;
-use super::{Encoder, Rotation, SegmentConstants};
-use crate::matrix::MatrixView;
+use super::{Encoder, SegmentConstants};
+use crate::quantizer::frame::{Lists, additive_base};
 use crate::train::ROUND;
-
-/// How the additive factor of a vector is stored: linearly in 16 bits over the range of the
-/// training sample, or as `f32` where that would be too coarse.
-///
-/// A factor outside the range, of an outlier that the sample did not hold, has a code of its own
-/// kind: its distance from the range in steps, as a number of 7 exponent and 5 mantissa bits.
-/// Every `f32` thus has a code, within 2% of its distance from the range.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct AdditiveCode {
-    /// The value of code 0.
-    pub(crate) low: f32,
-    /// The difference between neighbouring codes; 0 where factors are stored as `f32`.
-    pub(crate) step: f32,
-}
-
-impl AdditiveCode {
-    /// The last linear code, that of the highest value.
-    const LINEAR: u16 = 57_343;
-    /// The codes above the range; the remaining ones are those below it.
-    const OUTSIDE: u16 = 4096;
-
-    /// The linear code for values from `low` to `high`.
-    pub(crate) fn spanning(low: f32, high: f32) -> AdditiveCode {
-        let step = (high - low) / f32::from(AdditiveCode::LINEAR);
-        AdditiveCode { low, step: step.max(f32::MIN_POSITIVE) }
-    }
-
-    /// Bytes of a factor.
-    pub(crate) fn bytes(self) -> usize {
-        if self.step > 0.0 { 2 } else { 4 }
-    }
-
-    fn encode(self, value: f32) -> u16 {
-        let steps = (value - self.low) / self.step;
-        if steps < 0.0 {
-            return AdditiveCode::LINEAR + 1 + AdditiveCode::OUTSIDE + outside(-steps);
-        }
-        let beyond = steps - f32::from(AdditiveCode::LINEAR);
-        if beyond > 0.5 { AdditiveCode::LINEAR + 1 + outside(beyond) } else { (steps + 0.5) as u16 }
-    }
-
-    /// The factor of a code that is not [outside](AdditiveCode::is_outside).
-    #[inline(always)]
-    pub(crate) fn decode_linear(self, code: u16) -> f32 {
-        self.low + self.step * f32::from(code)
-    }
-
-    /// True for the code of an outlier.
-    #[inline(always)]
-    pub(crate) fn is_outside(code: u16) -> bool {
-        code > AdditiveCode::LINEAR
-    }
-
-    #[inline(always)]
-    pub(crate) fn decode(self, code: u16) -> f32 {
-        let linear = self.decode_linear(code);
-        let index = u32::from(code.wrapping_sub(AdditiveCode::LINEAR + 1));
-        let mantissa = index & (u32::from(AdditiveCode::OUTSIDE) - 1);
-        let distance = f32::from_bits((mantissa << 18) + (127 << 23));
-        let above = (self.low + self.step * f32::from(AdditiveCode::LINEAR)) + self.step * distance;
-        let below = self.low - self.step * distance;
-        let outer = if index < u32::from(AdditiveCode::OUTSIDE) { above } else { below };
-        if AdditiveCode::is_outside(code) { outer } else { linear }
-    }
-}
-
-/// The number of 7 exponent and 5 mantissa bits nearest to a distance in steps.
-fn outside(steps: f32) -> u16 {
-    let bits = steps.clamp(1.0, f32::MAX / 2.0).to_bits() + (1 << 17) - (127 << 23);
-    ((bits >> 18) as u16).min(AdditiveCode::OUTSIDE - 1)
-}
-
-/// What a vector is encoded relative to.
-pub(crate) struct Lists<'a> {
-    /// The list of each row.
-    pub(crate) of_row: &'a [u32],
-    /// The lists' centroids.
-    pub(crate) centroids: &'a ListCentroids,
-}
-
-/// The centroids of all lists, in the model's units.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListCentroids {
-    /// Relative to the mean and rotated: `nlist x dims`.
-    pub(crate) rotated: Vec<f32>,
-    /// As they are: `nlist x dim`.
-    origins: Vec<f32>,
-    /// Squared norms relative to the mean: `nlist`.
-    norms_sq: Vec<f32>,
-}
-
-impl ListCentroids {
-    /// From centroids relative to the mean, `nlist x dim`.
-    pub(crate) fn new(
-        rotation: &Rotation,
-        mean: &[f32],
-        centroids: MatrixView<'_>,
-    ) -> ListCentroids {
-        let rows = || centroids.data().chunks_exact(mean.len());
-        ListCentroids {
-            rotated: rotation.apply(&vec![0.0; mean.len()], centroids.data()),
-            origins: rows()
-                .flat_map(|row| row.iter().zip(mean).map(|(c, mean)| c + mean))
-                .collect(),
-            norms_sq: rows().map(|row| nonius_simd::dot_f32(row, row)).collect(),
-        }
-    }
-}
 
 /// Buffers for encoding, one set a thread.
 #[derive(Default)]
@@ -150,28 +42,28 @@ impl Encoder {
     ) {
         let stride = layout.record_bytes();
         let all = rows;
-        for (chunk, rows) in rows.chunks(BLOCK * self.model.dim).enumerate() {
+        for (chunk, rows) in rows.chunks(BLOCK * self.model.frame.dim).enumerate() {
             let first = chunk * BLOCK;
-            let count = rows.len() / self.model.dim;
-            if let Some(next) = all.get((first + BLOCK) * self.model.dim..) {
-                nonius_simd::prefetch_later(&next[..next.len().min(BLOCK * self.model.dim)]);
+            let count = rows.len() / self.model.frame.dim;
+            if let Some(next) = all.get((first + BLOCK) * self.model.frame.dim..) {
+                nonius_simd::prefetch_later(&next[..next.len().min(BLOCK * self.model.frame.dim)]);
             }
             let mut additive = [0.0; BLOCK];
             let mut scaled = std::mem::take(&mut scratch.scaled);
-            let rows = self.model.scaled(rows, &mut scaled);
+            let rows = self.model.frame.scaled(rows, &mut scaled);
             self.rotate_lanes(rows, &mut scratch.rotated);
             let norms_sq = scratch.rotated.norms_sq();
-            super::additive_base(self.model.metric, &self.mean, rows, norms_sq, &mut additive);
+            additive_base(self.model.frame.metric, &self.mean, rows, norms_sq, &mut additive);
             let mut norms = Norms { x: [0.0; BLOCK], c: [0.0; BLOCK], o: [0.0; BLOCK] };
             norms.x[..count].copy_from_slice(norms_sq);
             norms.o = norms.x;
             if let Some(lists) = &lists
-                && self.rotated < self.model.dims
+                && self.rotated < self.model.frame.dims
             {
-                for (i, row) in rows.chunks_exact(self.model.dim).enumerate() {
+                for (i, row) in rows.chunks_exact(self.model.frame.dim).enumerate() {
                     let list = lists.of_row[first + i] as usize;
-                    let origin =
-                        &lists.centroids.origins[list * self.model.dim..][..self.model.dim];
+                    let origin = &lists.centroids.origins[list * self.model.frame.dim..]
+                        [..self.model.frame.dim];
                     norms.o[i] = nonius_simd::l2_sq_f32(row, origin);
                     norms.c[i] = lists.centroids.norms_sq[list];
                 }
@@ -309,18 +201,14 @@ impl Vectorize for EncodeBlock<'_> {
             }
             pack_segment(layout, segment, u, codes, bytes);
         }
-        let alpha = model.alpha();
+        let alpha = model.frame.alpha();
         let place = layout.group_bytes();
         for j in 0..BLOCK {
             additive[j] += alpha * full[j];
-            if layout.additive_bytes == 2 {
-                let [low, high] = model.additive.encode(additive[j]).to_le_bytes();
-                bytes[place][j] = low;
-                bytes[place + 1][j] = high;
-            } else {
-                for (k, byte) in additive[j].to_le_bytes().into_iter().enumerate() {
-                    bytes[place + k][j] = byte;
-                }
+            let mut code = [0; 4];
+            model.frame.additive.write(additive[j], &mut code);
+            for (k, &byte) in code[..layout.additive_bytes].iter().enumerate() {
+                bytes[place + k][j] = byte;
             }
         }
         if layout.shift_bytes == 1 {
@@ -487,32 +375,5 @@ pub(crate) fn effort(encoding: crate::index::Encoding) -> Effort {
     match encoding {
         crate::index::Encoding::Full => Effort { steps: 3, sweeps: 1 },
         crate::index::Encoding::Fast => Effort { steps: 2, sweeps: 0 },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn additive_codes_cover_everything() {
-        let code = AdditiveCode::spanning(-1.0, 3.0);
-        assert_eq!(code.bytes(), 2);
-        for i in 0..=1000 {
-            let value = -1.0 + 4.0 * i as f32 / 1000.0;
-            assert!((code.decode(code.encode(value)) - value).abs() <= 0.51 * code.step, "{value}");
-        }
-        for distance in [1e-4f32, 1e-3, 0.3, 7.0, 1e5, 1e20, 1e33] {
-            for (value, edge) in [(3.0 + distance, 3.0f32), (-1.0 - distance, -1.0)] {
-                let found = code.decode(code.encode(value));
-                let error = (found - value).abs();
-                let bound = 0.02 * (value - edge).abs() + 1.01 * code.step;
-                assert!(error <= bound, "{value}: {found}");
-            }
-        }
-        for value in [f32::MAX, f32::MIN] {
-            assert!(!code.decode(code.encode(value)).is_nan());
-        }
-        assert_eq!(AdditiveCode::default().bytes(), 4);
     }
 }

@@ -3,21 +3,10 @@
 //! Li, Deng, Yan, Zhi and Cheng, "SAQ: Pushing the Limits of Vector Quantization through Code
 //! Adjustment and Dimension Segmentation", SIGMOD 2026 (arXiv 2509.12086).
 //!
-//! A vector `x` of a list with centroid `c` becomes the rotated residual `o = P (x - c)`. The
-//! rotation `P` is made of the principal components, cut into segments, and a random rotation
-//! inside each. A segment with `b` bits keeps for each of its dimensions a code of `b` bits and
-//! for all of them one scale; code and scale stand for `ô`, an unbiased estimate of `o` in the
-//! sense that `<ô, o> = |o|^2`. A query needs only `<ô, q>`:
-//!
-//! ```text
-//! |q - x|^2 = |q|^2 + |x|^2 - 2 <q, c> - 2 <q, o>
-//! <q, o>   ~= <q, ô> + <c, o - ô>
-//! ```
-//!
-//! where everything is relative to the mean of the set and rotated. `|x|^2 + 2 <c, ô - o>` is
-//! stored (the *additive factor*), so the tables of a query serve all lists, and what is left of
-//! the error is `<q - c, o - ô>`: as small as if the query had been taken relative to the
-//! centroid.
+//! Residuals are rotated ([`frame`](super::frame)): the rotation is made of the principal components,
+//! cut into segments, and a random rotation inside each. A segment with `b` bits keeps for each of
+//! its dimensions a code of `b` bits and for all of them one scale; code and scale stand for `ô`,
+//! an unbiased estimate of the residual `o` in the sense that `<ô, o> = |o|^2`.
 
 mod adjust;
 mod bound;
@@ -35,16 +24,16 @@ mod train;
 pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
 
-pub(crate) use bound::{Centroid, Glance, ListQuery, SCAN_BLOCKS, ScanScratch};
-pub(crate) use encode::{AdditiveCode, EncodeScratch, ListCentroids, Lists};
+pub(crate) use bound::{SCAN_BLOCKS, ScanScratch};
+pub(crate) use encode::EncodeScratch;
 pub(crate) use layout::Layout;
-pub(crate) use query::{Query, QueryModel};
+pub(crate) use query::{QueryModel, Tables};
 pub(crate) use refine::RefineScratch;
-pub(crate) use train::{TrainingSet, rescale, train};
+pub(crate) use train::train;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::metric::Metric;
+use super::frame::{Frame, Rotation};
 use adjust::Effort;
 use rotate::CoarseRotation;
 
@@ -89,25 +78,13 @@ impl SegmentConstants {
 /// All that is needed to make sense of codes, but the rotation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Model {
-    /// The metric.
-    pub(crate) metric: Metric,
-    /// Dimensions of vectors.
-    pub(crate) dim: usize,
-    /// Dimensions after rotation: a multiple of 8.
-    pub(crate) dims: usize,
-    /// Vectors and queries are multiplied by this power of two first, so that they have norms of
-    /// about one whatever their units, and no square leaves the range of `f32`.
-    pub(crate) scale: f32,
+    pub(crate) frame: Frame,
     /// The plan.
     pub(crate) plan: Vec<Segment>,
     /// Bits of each segment that belong to the first stage.
     pub(crate) scan_bits: Vec<u32>,
     /// What each segment's codes stand for.
     pub(crate) constants: Vec<SegmentConstants>,
-    /// True where vectors are relative to centroids.
-    pub(crate) lists: bool,
-    /// How additive factors are stored.
-    pub(crate) additive: AdditiveCode,
     /// The correction for dropped dimensions; see [`refine`].
     pub(crate) correction: f32,
     /// What near pairs share in segments that the first stage does not read.
@@ -119,12 +96,6 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// See [`alpha`].
-    #[inline(always)]
-    pub(crate) fn alpha(&self) -> f32 {
-        alpha(self.metric)
-    }
-
     /// The size of a vector as far as the first stage knows it: about the norm of its residual in
     /// the segments that are read there. Linear in their scales: exact where these have the usual
     /// proportions, otherwise a little less.
@@ -142,18 +113,8 @@ impl Model {
 
     /// Where the bits of a vector lie.
     pub(crate) fn layout(&self) -> Layout {
-        let shift_bytes = usize::from(self.lists);
-        Layout::new(&self.plan, &self.scan_bits, self.additive.bytes(), shift_bytes)
-    }
-
-    /// Rows in the model's units, in `buffer` if they have to be copied.
-    pub(crate) fn scaled<'a>(&self, rows: &'a [f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        if self.scale == 1.0 {
-            return rows;
-        }
-        buffer.clear();
-        buffer.extend(rows.iter().map(|x| x * self.scale));
-        buffer
+        let shift_bytes = usize::from(self.frame.lists);
+        Layout::new(&self.plan, &self.scan_bits, self.frame.additive.bytes, shift_bytes)
     }
 
     /// The stored shift of the first stage; never above the true one, since it enters a lower
@@ -169,48 +130,6 @@ impl Model {
         let shift = (f32::from(code) - 128.0) * self.shift_step;
         if code == 0 { f32::NEG_INFINITY } else { shift }
     }
-}
-
-/// The factor of `<q, o>` in the key: 2 for squared distances, 1 for inner products.
-#[inline(always)]
-fn alpha(metric: Metric) -> f32 {
-    match metric {
-        Metric::L2 | Metric::Cosine => 2.0,
-        Metric::InnerProduct => 1.0,
-    }
-}
-
-/// The part of the additive factor that does not depend on the code: `|x|^2` relative to the mean,
-/// or what the mean adds to a negated inner product. `norms_sq` are those of the centred rows.
-pub(crate) fn additive_base(
-    metric: Metric,
-    mean: &[f32],
-    rows: &[f32],
-    norms_sq: &[f32],
-    out: &mut [f32],
-) {
-    match metric {
-        Metric::L2 | Metric::Cosine => {
-            out[..norms_sq.len()].copy_from_slice(norms_sq);
-        }
-        Metric::InnerProduct => {
-            let mean_sq = nonius_simd::dot_f32(mean, mean);
-            for (out, row) in out.iter_mut().zip(rows.chunks_exact(mean.len())) {
-                *out = mean_sq - nonius_simd::dot_f32(mean, row);
-            }
-        }
-    }
-}
-
-/// An orthogonal transform by [`RowsI16`](crate::train::RowsI16): `dims x dim`, in the two layouts that kernels read.
-#[derive(Clone, Debug)]
-pub(crate) struct Rotation {
-    /// Row by row, each of the dimension rounded up to an even number: for encoding.
-    pub(crate) rows: Vec<i16>,
-    /// As [`nonius_simd::Panels`]: for queries.
-    pub(crate) packed: Vec<i16>,
-    /// What each row is multiplied by.
-    pub(crate) inverse: Vec<f32>,
 }
 
 /// A trained quantizer, ready to encode.

@@ -14,7 +14,6 @@ use nonius_simd::{FieldQuery, Vectorize};
 use super::Model;
 use super::bound::Bound;
 use super::layout::Layout;
-use crate::metric::Metric;
 use crate::train::ROUND;
 
 /// Model and format together: what codes of an index mean.
@@ -40,14 +39,7 @@ pub(super) struct SegmentQuery {
 
 /// The tables of a query. They serve all lists; buffers are reused from query to query.
 #[derive(Default)]
-pub(crate) struct Query {
-    /// The rotated query, relative to the mean: `dims` values.
-    pub(crate) values: Vec<f32>,
-    /// What all keys share: `|q|^2` of the above, or the negated inner product with the mean.
-    pub(crate) constant: f32,
-    /// `|q|^2` over all dimensions, and over each segment.
-    pub(crate) norm_sq: f32,
-    pub(super) segment_sq: Vec<f32>,
+pub(crate) struct Tables {
     /// How the first stage bounds keys.
     pub(super) bound: Bound,
     pub(super) segments: Vec<SegmentQuery>,
@@ -62,42 +54,33 @@ pub(crate) struct Query {
 }
 
 impl QueryModel<'_> {
-    /// Prepares the tables of a query; `query.values` holds the rotated query. `mean_dot` is the
-    /// inner product of the query with the mean, which only the inner-product metric needs.
-    pub(crate) fn prepare(&self, query: &mut Query, mean_dot: f32, confidence: f32) {
+    /// Prepares the tables of a rotated query.
+    pub(crate) fn prepare(&self, values: &[f32], confidence: f32, tables: &mut Tables) {
         let layout = self.layout;
-        query.segment_sq.clear();
-        query.segment_sq.extend(layout.segments.iter().map(|segment| {
-            let q = &query.values[segment.start..segment.start + segment.dims];
-            nonius_simd::dot_f32(q, q)
-        }));
-        query.norm_sq = query.segment_sq.iter().sum();
-        query.constant = match self.model.metric {
-            Metric::L2 | Metric::Cosine => query.norm_sq,
-            Metric::InnerProduct => -mean_dot,
-        };
-        query.segments.resize(layout.segments.len(), SegmentQuery::default());
-        query.integers.resize(layout.dims, 0);
-        query.lut.resize(layout.groups * 16, 0);
-        query.tops.resize(layout.groups * 16, 0);
-        nonius_simd::level().vectorize(Tables { codes: *self, query });
-        query.fields.set(&query.integers);
-        query.bound.set(*self, &query.segments, confidence);
+        tables.segments.resize(layout.segments.len(), SegmentQuery::default());
+        tables.integers.resize(layout.dims, 0);
+        tables.lut.resize(layout.groups * 16, 0);
+        tables.tops.resize(layout.groups * 16, 0);
+        nonius_simd::level().vectorize(Fill { codes: *self, values, tables });
+        tables.fields.set(&tables.integers);
+        tables.bound.set(*self, &tables.segments, confidence);
     }
 }
 
-struct Tables<'a> {
+struct Fill<'a> {
     codes: QueryModel<'a>,
-    query: &'a mut Query,
+    values: &'a [f32],
+    tables: &'a mut Tables,
 }
 
-impl Vectorize for Tables<'_> {
+impl Vectorize for Fill<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         let QueryModel { model, layout } = self.codes;
-        let Query { values, segments, lut, tops, integers, .. } = self.query;
+        let values = self.values;
+        let Tables { segments, lut, tops, integers, .. } = self.tables;
         for ((segment, constants), out) in
             layout.segments.iter().zip(&model.constants).zip(segments)
         {

@@ -8,9 +8,9 @@
 
 use nonius_simd::{BLOCK, dot_fields};
 
-use super::bound::ListQuery;
 use super::layout::SegmentLayout;
-use super::query::{Query, QueryModel};
+use super::query::{QueryModel, Tables};
+use crate::quantizer::view::View;
 
 /// Buffers of [`QueryModel::refine`].
 #[derive(Default)]
@@ -22,8 +22,8 @@ impl QueryModel<'_> {
     /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest.
     pub(crate) fn refine(
         &self,
-        query: &Query,
-        list: &ListQuery,
+        query: &Tables,
+        list: &View,
         block: &[u8],
         v: usize,
         rest: &[u8],
@@ -56,12 +56,12 @@ impl QueryModel<'_> {
             kept_sq += constants.energy(segment.dims) * scale * scale;
             kept_query_sq += list.segment_sq[s];
         }
-        let alpha = model.alpha();
+        let alpha = model.frame.alpha();
         let key = list.constant + self.additive(factors, v) - alpha * dot;
         if tail > 0.0 && model.correction > 0.0 && kept_sq > 0.0 && kept_query_sq > 0.0 {
             // <q - c, ô>: with a single list the estimate itself; else solved for from the key, a
             // squared distance. (Inner products with lists have no correction.)
-            let kept_dot = if model.lists {
+            let kept_dot = if model.frame.lists {
                 0.5 * (kept_sq + tail * tail + list.distance_sq - key)
             } else {
                 dot
@@ -75,13 +75,13 @@ impl QueryModel<'_> {
 
     /// The standard deviation of the error of [`refine`](QueryModel::refine) for vector `v` of a
     /// block.
-    pub(crate) fn deviation(&self, list: &ListQuery, block: &[u8], v: usize, rest: &[u8]) -> f32 {
+    pub(crate) fn deviation(&self, list: &View, block: &[u8], v: usize, rest: &[u8]) -> f32 {
         let QueryModel { model, layout } = *self;
         let factors = &block[layout.groups * BLOCK / 2..];
         let mut variance = 0.0;
         for (s, (segment, constants)) in layout.segments.iter().zip(&model.constants).enumerate() {
             let scale = self.scale_of(segment, factors, v, rest) * constants.unit;
-            let error = model.alpha() * constants.full_error * scale;
+            let error = model.frame.alpha() * constants.full_error * scale;
             variance += error * error * list.segment_sq[s];
         }
         variance.sqrt()
@@ -97,21 +97,13 @@ impl QueryModel<'_> {
     }
 
     fn additive(&self, factors: &[u8], v: usize) -> f32 {
-        match self.layout.additive_bytes {
-            2 => {
-                self.model.additive.decode(u16::from_le_bytes([factors[2 * v], factors[2 * v + 1]]))
-            }
-            _ => {
-                let at = 4 * v;
-                f32::from_le_bytes([factors[at], factors[at + 1], factors[at + 2], factors[at + 3]])
-            }
-        }
+        self.model.frame.additive.read(&factors[v * self.layout.additive_bytes..])
     }
 }
 
 /// The inner product of a segment's bits of the first stage with the integer query, in units of
 /// their lowest bit.
-fn tops_dot(query: &Query, segment: &SegmentLayout, block: &[u8], v: usize) -> i32 {
+fn tops_dot(query: &Tables, segment: &SegmentLayout, block: &[u8], v: usize) -> i32 {
     let (lane, shift) = (v % 16, 4 * (v / 16));
     let codes = block[segment.group * 16..][..segment.groups * 16].as_chunks::<16>().0;
     let tops = query.tops[segment.group * 16..][..segment.groups * 16].as_chunks::<16>().0;

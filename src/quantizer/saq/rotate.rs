@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use nonius_simd::{BLOCK, Panels, Panels8, Word, gemm_i8, gemm_i16, transpose_16};
 
+use super::Encoder;
 use super::adjust::Lanes;
 use super::plan::{Segment, error};
-use super::{Encoder, Rotation};
 use crate::matrix::{Matrix, MatrixView};
+use crate::quantizer::frame::Rotation;
 use crate::train::{Rounding, RowsI8, RowsI16};
 
 /// How much of the variance of an estimate's error the coarse rotation may add: half of this share

@@ -1,123 +1,23 @@
 //! Training: principal components, plan, rotation, and what the codes stand for.
 
-use rayon::prelude::*;
-
-use nonius_simd::{Panels, gemm_i16};
-
 use super::adjust::GAUSSIAN_STEP;
 use super::constants::learn_constants;
 use super::encode::effort;
 use super::layout::{Layout, SegmentLayout};
 use super::plan::{PlanInput, Segment, UNCORRECTED, error, plan};
 use super::rotate::CoarseRotation;
-use super::{AdditiveCode, Encoder, Model, Near, Rotation, SegmentConstants, additive_base, alpha};
-use crate::error::{BuildError, ConfigError};
+use super::{Encoder, Model, Near, SegmentConstants};
+use crate::error::BuildError;
 use crate::index::{Encoding, SearchParams};
-use crate::matrix::{Matrix, MatrixView};
+use crate::matrix::Matrix;
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
-use crate::random::Random;
-use crate::train::{Pca, RowsI16};
-use crate::transform::{Hadamard, random_orthogonal};
-
-/// Sample vectors that serve as queries.
-const QUERIES: usize = 256;
-/// Near neighbours, within the sample, of each of them.
-const NEAR: usize = 32;
-/// Random vectors of the sample for each of them.
-const FAR: usize = 32;
-/// From this dimension on a segment is rotated by the fast Hadamard rotation: drawing a dense
-/// orthogonal matrix takes time by the cube.
-const DENSE_ROTATION: usize = 1024;
-
-/// The streams of random numbers that one seed is split into.
-mod stream {
-    pub(super) const ROTATION: u64 = 0x100;
-    pub(super) const FAR: u64 = 0x200;
-}
-
-/// What a quantizer is trained on.
-pub(crate) struct TrainingSet<'a> {
-    /// Sample vectors in the model's units, of unit norm for cosine.
-    pub(crate) sample: MatrixView<'a>,
-    /// The mean to subtract from vectors.
-    pub(crate) mean: &'a [f32],
-    /// Centroids relative to the mean and the list of every sample row, if there are lists.
-    pub(crate) lists: Option<(MatrixView<'a>, &'a [u32])>,
-    /// The metric.
-    pub(crate) metric: Metric,
-    /// What vectors were multiplied by.
-    pub(crate) scale: f32,
-}
-
-impl Rotation {
-    fn of(matrix: &Matrix) -> Rotation {
-        let mut rows = RowsI16::new();
-        rows.quantize(matrix.dim(), matrix.data());
-        Rotation {
-            packed: Panels::pack(matrix.rows(), rows.depth(), rows.values()),
-            inverse: rows.inverse().to_vec(),
-            rows: rows.values().to_vec(),
-        }
-    }
-
-    /// Rotates rows of `dim` values, with `mean` subtracted, into rows of `dims` values.
-    pub(crate) fn apply(&self, mean: &[f32], rows: &[f32]) -> Vec<f32> {
-        let dims = self.inverse.len();
-        let chunk = 64 * mean.len();
-        let mut out = vec![0.0; rows.len() / mean.len() * dims];
-        out.par_chunks_mut(64 * dims).zip(rows.par_chunks(chunk)).for_each(|(out, rows)| {
-            let mut quantized = RowsI16::new();
-            quantized.quantize_centred(rows, mean);
-            let panels = Panels::new(dims, quantized.depth(), &self.packed);
-            let mut product = vec![0; quantized.rows() * panels.padded_rows()];
-            gemm_i16(quantized.values(), panels, &mut product);
-            rescale(&product, panels.padded_rows(), quantized.inverse(), &self.inverse, out);
-        });
-        out
-    }
-}
-
-impl Rotation {
-    /// The inverse of [`apply`](Rotation::apply) for one vector, without the mean: the transpose.
-    pub(crate) fn apply_inverse(&self, rotated: &[f32], dim: usize) -> Vec<f32> {
-        let depth = dim.next_multiple_of(2);
-        let mut out = vec![0.0f32; dim];
-        for ((row, &inverse), &value) in
-            self.rows.chunks_exact(depth).zip(&self.inverse).zip(rotated)
-        {
-            for (out, &r) in out.iter_mut().zip(row) {
-                *out += f32::from(r) * inverse * value;
-            }
-        }
-        out
-    }
-}
-
-/// Turns an integer product into floats, dropping the padding of its rows.
-pub(crate) fn rescale(
-    product: &[i32],
-    padded: usize,
-    rows: &[f32],
-    columns: &[f32],
-    out: &mut [f32],
-) {
-    let dims = columns.len();
-    for ((out, product), &row) in
-        out.chunks_exact_mut(dims).zip(product.chunks_exact(padded)).zip(rows)
-    {
-        for ((out, &product), &column) in out.iter_mut().zip(product).zip(columns) {
-            // The same order as in encoding, so that both give the same bits.
-            *out = product as f32 * (column * row);
-        }
-    }
-}
-
-/// Pairs of sample rows (query, vector): first the near ones, then random ones.
-pub(super) struct Pairs {
-    pub(super) near: Vec<(u32, u32)>,
-    pub(super) far: Vec<(u32, u32)>,
-}
+use crate::quantizer::additive::AdditiveCode;
+use crate::quantizer::frame::{
+    Frame, Rotation, TrainingSet, additive_range, alpha, residuals, spun,
+};
+use crate::quantizer::pairs::{Pairs, find_pairs};
+use crate::train::Pca;
 
 /// Trains a quantizer.
 pub(crate) fn train(
@@ -127,13 +27,6 @@ pub(crate) fn train(
     seed: u64,
 ) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
-    if dim > Pca::MAX_DIM {
-        return Err(ConfigError::new(
-            "quantizer",
-            format!("{spec} takes up to {} dimensions, found {dim}", Pca::MAX_DIM),
-        )
-        .into());
-    }
     let dims = dim.next_multiple_of(8);
     let pairs = find_pairs(set, seed);
     let residuals = residuals(set);
@@ -160,7 +53,7 @@ pub(crate) fn train(
     let corrected = set.metric != Metric::InnerProduct || set.lists.is_none();
     let plan_within = |additive_bytes: usize| match *spec {
         QuantizerSpec::OneSegment { bits } => vec![Segment { dims, bits }],
-        QuantizerSpec::Saq { .. } | QuantizerSpec::SaqBytes { .. } => {
+        _ => {
             let shift = usize::from(set.lists.is_some());
             let budget = spec.budget(dim).unwrap_or(0).saturating_sub(additive_bytes + shift);
             let input = PlanInput {
@@ -178,39 +71,40 @@ pub(crate) fn train(
     // for dropped segments the inner product of centroid and residual.
     let margin = if set.lists.is_some() { 8.0 * parts.noise } else { 0.0 };
     let (low, high) = additive_range(set);
-    let mut additive = AdditiveCode::spanning(low - margin, high + margin);
-    // A uniform error of a step has a standard deviation of step / sqrt(12).
-    if additive.step * 0.29 > 0.15 * parts.noise {
+    let mut additive = AdditiveCode::spanning(low - margin, high + margin, 2);
+    if additive.deviation() > 0.15 * parts.noise {
         plan = plan_within(4);
         parts = Expected::of(&plan, &variances, alpha);
-        additive = AdditiveCode::default();
+        additive = AdditiveCode::EXACT;
     }
     let mut encoder = Encoder {
         model: Model {
-            metric: set.metric,
-            dim,
-            dims,
-            // The sample is in the model's units already.
-            scale: 1.0,
+            frame: Frame {
+                metric: set.metric,
+                dim,
+                dims,
+                // The sample is in the model's units already.
+                scale: 1.0,
+                lists: set.lists.is_some(),
+                additive,
+            },
             scan_bits: first_stage(&plan, &variances, &near),
             plan: plan.clone(),
             constants: parts.constants,
-            lists: set.lists.is_some(),
-            additive,
             correction: 0.0,
             near: Near::default(),
             shift_step: 1.0,
             noise: parts.noise,
         },
         mean: set.mean.to_vec(),
-        rotation: Rotation::of(&rotation(&basis, dims, seed, &plan)),
+        rotation: Rotation::of(&spun(&basis, seed, plan.iter().map(|s| s.dims))),
         rotated: dims,
         coarse: None,
         effort: effort(encoding),
         along: along_weights(&plan, &variances, &near),
     };
     learn_constants(&mut encoder, set, &pairs, corrected);
-    encoder.model.scale = set.scale;
+    encoder.model.frame.scale = set.scale;
     encoder.rotated = plan.iter().filter(|s| s.bits > 0).map(|s| s.dims).sum();
     if encoding == Encoding::Fast {
         let (rotation, sample) = (&encoder.rotation, set.sample);
@@ -265,134 +159,10 @@ impl Expected {
     }
 }
 
-/// The range of the additive factors of the sample, without the code's part.
-fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
-    let dim = set.sample.dim();
-    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    let mut rows = RowsI16::new();
-    let mut base = Vec::new();
-    for values in set.sample.data().chunks(256 * dim) {
-        rows.quantize_centred(values, set.mean);
-        base.resize(rows.rows(), 0.0);
-        additive_base(set.metric, set.mean, values, rows.norms_sq(), &mut base);
-        for &value in &base {
-            low = low.min(value);
-            high = high.max(value);
-        }
-    }
-    // A little more than the sample's, which is not all of the set.
-    let margin = 0.05 * (high - low);
-    (low - margin, high + margin)
-}
-
-/// How many times the median norm a residual may have before it counts as an outlier.
-const OUTLIER: f32 = 4.0;
-
-/// The sample relative to mean and centroids. Outliers are shortened, or a few of them would
-/// decide alone what directions and units are best.
-fn residuals(set: &TrainingSet<'_>) -> Matrix {
-    let dim = set.sample.dim();
-    let mut residuals = Matrix::zeros(set.sample.rows(), dim);
-    for row in 0..set.sample.rows() {
-        let out = residuals.row_mut(row);
-        for ((out, &x), &mean) in out.iter_mut().zip(set.sample.row(row)).zip(set.mean) {
-            *out = x - mean;
-        }
-        if let Some((centroids, of_row)) = set.lists {
-            for (out, &c) in out.iter_mut().zip(centroids.row(of_row[row] as usize)) {
-                *out -= c;
-            }
-        }
-    }
-    let norms: Vec<f32> = residuals
-        .data()
-        .chunks_exact(dim)
-        .map(|row| nonius_simd::dot_f32(row, row).sqrt())
-        .collect();
-    let mut sorted = norms.clone();
-    let middle = sorted.len() / 2;
-    let (_, &mut median, _) = sorted.select_nth_unstable_by(middle, f32::total_cmp);
-    let longest = OUTLIER * median;
-    for (row, norm) in residuals.data_mut().chunks_exact_mut(dim).zip(norms) {
-        if norm > longest && longest > 0.0 {
-            for x in row {
-                *x *= longest / norm;
-            }
-        }
-    }
-    residuals
-}
-
 /// The mean energy of a column, the same for every column.
 fn column_energy(residuals: &Matrix, dims: usize) -> Vec<f64> {
     let energy: f64 = residuals.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     vec![energy / residuals.rows() as f64 / dims as f64; dims]
-}
-
-/// Finds near pairs by an exhaustive search of the sample, and draws far ones.
-fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
-    let (rows, dim) = (set.sample.rows(), set.sample.dim());
-    let queries = rows.min(QUERIES);
-    // Evenly spread over the sample, which is in the order of the source.
-    let query_rows: Vec<usize> = (0..queries).map(|i| i * rows / queries).collect();
-    let mut query_values = Vec::with_capacity(queries * dim);
-    for &row in &query_rows {
-        query_values.extend_from_slice(set.sample.row(row));
-    }
-    let mut quantized = RowsI16::new();
-    quantized.quantize_centred(&query_values, set.mean);
-    let packed = Panels::pack(queries, quantized.depth(), quantized.values());
-    let panels = Panels::new(queries, quantized.depth(), &packed);
-    let alpha = alpha(set.metric);
-
-    const CHUNK: usize = 256;
-    let keys: Vec<Vec<f32>> = set
-        .sample
-        .data()
-        .par_chunks(CHUNK * dim)
-        .map(|chunk| {
-            let mut rows = RowsI16::new();
-            rows.quantize_centred(chunk, set.mean);
-            let mut product = vec![0; rows.rows() * panels.padded_rows()];
-            gemm_i16(rows.values(), panels, &mut product);
-            let mut keys = vec![0.0; rows.rows() * queries];
-            let mut bases = vec![0.0; rows.rows()];
-            additive_base(set.metric, set.mean, chunk, rows.norms_sq(), &mut bases);
-            for (i, base) in bases.into_iter().enumerate() {
-                for q in 0..queries {
-                    let dot = product[i * panels.padded_rows() + q] as f32;
-                    keys[i * queries + q] =
-                        base - alpha * dot * (rows.inverse()[i] * quantized.inverse()[q]);
-                }
-            }
-            keys
-        })
-        .collect();
-    let near = (0..queries)
-        .into_par_iter()
-        .map(|q| {
-            let mut top = crate::topk::TopK::new(NEAR.min(rows - 1));
-            for (chunk, keys) in keys.iter().enumerate() {
-                for (i, keys) in keys.chunks_exact(queries).enumerate() {
-                    let row = chunk * CHUNK + i;
-                    if row != query_rows[q] {
-                        top.push(keys[q], row as u64);
-                    }
-                }
-            }
-            top.sorted().iter().map(|&(_, row)| (query_rows[q] as u32, row as u32)).collect()
-        })
-        .collect::<Vec<Vec<_>>>()
-        .concat();
-    let mut random = Random::new(seed, stream::FAR);
-    let far = query_rows
-        .iter()
-        .flat_map(|&q| {
-            (0..FAR).map(|_| (q as u32, random.below(rows as u64) as u32)).collect::<Vec<_>>()
-        })
-        .filter(|&(q, x)| q != x)
-        .collect();
-    Pairs { near, far }
 }
 
 /// The mean product of the coordinates of near pairs, `(q - c) * (x - c)`, in a basis.
@@ -406,7 +176,7 @@ fn near_products(set: &TrainingSet<'_>, basis: &Matrix, pairs: &Pairs, dims: usi
     // matrix; rotating the vectors of the pairs is cheaper.
     let rotation = Rotation::of(basis);
     let zeros = vec![0.0; dim];
-    for pairs in pairs.near.chunks(NEAR) {
+    for pairs in pairs.near.chunk_by(|a, b| a.0 == b.0) {
         let mut rows = vec![0.0; 2 * pairs.len() * dim];
         for (i, &(q, x)) in pairs.iter().enumerate() {
             for (side, row) in [q, x].into_iter().enumerate() {
@@ -494,40 +264,6 @@ fn normal_below(x: f64) -> f64 {
     let tail =
         1.0 / (1.0 + z * (0.278_393 + z * (0.230_389 + z * (0.000_972 + z * 0.078_108)))).powi(4);
     if x >= 0.0 { 1.0 - 0.5 * tail } else { 0.5 * tail }
-}
-
-/// The transform: the basis, followed by a random rotation inside each segment.
-fn rotation(basis: &Matrix, dims: usize, seed: u64, plan: &[Segment]) -> Matrix {
-    let dim = basis.dim();
-    let mut out = Matrix::zeros(dims, dim);
-    let mut start = 0;
-    for (index, segment) in plan.iter().enumerate() {
-        let inner = segment_rotation(segment.dims, seed, stream::ROTATION + index as u64);
-        // The segment's rows of the basis as columns; rows beyond the basis are zero.
-        let mut columns = vec![0.0; dim * segment.dims];
-        for i in 0..segment.dims.min(dim.saturating_sub(start)) {
-            for (j, &value) in basis.row(start + i).iter().enumerate() {
-                columns[j * segment.dims + i] = value;
-            }
-        }
-        let rows = &mut out.data_mut()[start * dim..(start + segment.dims) * dim];
-        nonius_simd::matmul_f32(segment.dims, inner.data(), &columns, rows);
-        start += segment.dims;
-    }
-    out
-}
-
-fn segment_rotation(dims: usize, seed: u64, stream: u64) -> Matrix {
-    if dims < DENSE_ROTATION {
-        return random_orthogonal(dims, seed, stream);
-    }
-    // Row i is the image of the i-th axis, so this is the transpose: as random as the transform.
-    let mut matrix = Matrix::zeros(dims, dims);
-    for i in 0..dims {
-        matrix.row_mut(i)[i] = 1.0;
-    }
-    Hadamard::new(dims, seed, stream).apply(matrix.data_mut());
-    matrix
 }
 
 impl SegmentLayout {

@@ -1,0 +1,369 @@
+//! One face for all quantizers: what an index calls, and which quantizer it comes to.
+//!
+//! A kind of codes is a variant of each enum here; everything else of it is in its own folder.
+
+use nonius_simd::BLOCK;
+
+use super::frame::{Frame, Lists, Rotation, TrainingSet};
+use super::rvq;
+use super::saq::{self, Segment};
+use super::view::{Centroid, Glance, RotatedQuery, View};
+use super::{Family, QuantizerSpec};
+use crate::error::{BuildError, ConfigError};
+use crate::index::Encoding;
+use crate::storage::Section;
+use crate::train::Pca;
+
+/// Blocks that the first stage reads at a time.
+pub(crate) const SCAN_BLOCKS: usize = saq::SCAN_BLOCKS;
+
+/// A trained quantizer, ready to encode.
+#[derive(Clone, Debug)]
+pub(crate) enum Encoder {
+    Saq(saq::Encoder, saq::Layout),
+    Rvq(rvq::Encoder),
+}
+
+/// Buffers for encoding, one set a thread.
+#[derive(Default)]
+pub(crate) struct EncodeScratch {
+    saq: saq::EncodeScratch,
+    rvq: rvq::EncodeScratch,
+}
+
+/// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
+pub(crate) fn train(
+    set: &TrainingSet<'_>,
+    spec: &QuantizerSpec,
+    encoding: Encoding,
+    seed: u64,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
+) -> Result<Encoder, BuildError> {
+    let dim = set.sample.dim();
+    if dim > Pca::MAX_DIM {
+        let message = format!("{spec} takes up to {} dimensions, found {dim}", Pca::MAX_DIM);
+        return Err(ConfigError::new("quantizer", message).into());
+    }
+    progress(0, 1)?;
+    Ok(match spec.family() {
+        Family::Saq => {
+            let encoder = saq::train(set, spec, encoding, seed)?;
+            let layout = encoder.model.layout();
+            Encoder::Saq(encoder, layout)
+        }
+        Family::Rvq => Encoder::Rvq(rvq::train(set, spec, encoding, seed, progress)?),
+    })
+}
+
+impl Encoder {
+    /// What codes mean, whatever the quantizer.
+    pub(crate) fn frame(&self) -> &Frame {
+        match self {
+            Encoder::Saq(saq, _) => &saq.model.frame,
+            Encoder::Rvq(rvq) => &rvq.model.frame,
+        }
+    }
+
+    /// The mean that is subtracted from every vector: `dim` values.
+    pub(crate) fn mean(&self) -> &[f32] {
+        match self {
+            Encoder::Saq(saq, _) => &saq.mean,
+            Encoder::Rvq(rvq) => &rvq.mean,
+        }
+    }
+
+    /// The rotation of residuals.
+    pub(crate) fn rotation(&self) -> &Rotation {
+        match self {
+            Encoder::Saq(saq, _) => &saq.rotation,
+            Encoder::Rvq(rvq) => &rvq.rotation,
+        }
+    }
+
+    /// Where the bytes of a vector lie.
+    pub(crate) fn layout(&self) -> Layout {
+        match self {
+            Encoder::Saq(_, layout) => Layout::Saq(layout.clone()),
+            Encoder::Rvq(rvq) => Layout::Rvq(rvq.model.layout()),
+        }
+    }
+
+    /// The plan; empty for quantizers that have none.
+    pub(crate) fn plan(&self) -> &[Segment] {
+        match self {
+            Encoder::Saq(saq, _) => &saq.model.plan,
+            Encoder::Rvq(_) => &[],
+        }
+    }
+
+    /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
+    ///
+    /// `lists` gives each row's list; without it rows are relative to the mean.
+    pub(crate) fn encode_rows(
+        &self,
+        rows: &[f32],
+        lists: Option<&Lists<'_>>,
+        scratch: &mut EncodeScratch,
+        records: &mut [u8],
+    ) {
+        match self {
+            Encoder::Saq(saq, layout) => {
+                saq.encode_rows(layout, rows, lists, &mut scratch.saq, records);
+            }
+            Encoder::Rvq(rvq) => rvq.encode_rows(rows, lists, &mut scratch.rvq, records),
+        }
+    }
+}
+
+/// Where the bytes of a vector lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Layout {
+    Saq(saq::Layout),
+    Rvq(rvq::Layout),
+}
+
+impl Layout {
+    /// Bytes of a record: everything that is stored of a vector but its id.
+    pub(crate) fn record_bytes(&self) -> usize {
+        match self {
+            Layout::Saq(layout) => layout.record_bytes(),
+            Layout::Rvq(layout) => layout.record_bytes(),
+        }
+    }
+
+    /// Bytes of the part of a record that goes to a block: where the rest starts.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.record_bytes() - self.rest_bytes()
+    }
+
+    /// Bytes of the rest of a record.
+    #[inline]
+    pub(crate) fn rest_bytes(&self) -> usize {
+        match self {
+            Layout::Saq(layout) => layout.rest_bytes,
+            Layout::Rvq(_) => 0,
+        }
+    }
+
+    /// Bytes of a block of 32 vectors.
+    #[inline]
+    pub(crate) fn block_bytes(&self) -> usize {
+        match self {
+            Layout::Saq(layout) => layout.block_bytes(),
+            Layout::Rvq(layout) => layout.block_bytes(),
+        }
+    }
+
+    /// Bits of a vector that the first stage reads, without factors.
+    pub(crate) fn first_stage_bits(&self) -> usize {
+        match self {
+            Layout::Saq(layout) => 4 * layout.groups,
+            Layout::Rvq(layout) => 8 * layout.levels,
+        }
+    }
+
+    /// Interleaves the heads of up to 32 records, `stride` bytes apart, into a block. Missing
+    /// vectors are zero.
+    pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
+        match self {
+            Layout::Saq(layout) => layout.pack_block(records, stride, block),
+            Layout::Rvq(layout) => layout.pack_block(records, stride, block),
+        }
+    }
+}
+
+/// What the codes of an index mean.
+#[derive(Debug)]
+pub(crate) enum Codec {
+    Saq {
+        model: saq::Model,
+        layout: saq::Layout,
+    },
+    Rvq {
+        model: rvq::Model,
+        /// `levels * 256 x dims`, packed.
+        codebooks: Section<i16>,
+        /// What each row is multiplied by.
+        inverse: Section<f32>,
+        /// Its only length, for [`View`].
+        dims: [usize; 1],
+    },
+}
+
+/// A query and its tables. They serve all lists; buffers are reused from query to query.
+#[derive(Default)]
+pub(crate) struct Query {
+    pub(crate) rotated: RotatedQuery,
+    saq: saq::Tables,
+    rvq: rvq::Tables,
+}
+
+/// Buffers for scanning.
+#[derive(Default)]
+pub(crate) struct ScanScratch {
+    constants: Vec<[f32; BLOCK]>,
+    saq: saq::ScanScratch,
+    rvq: rvq::ScanScratch,
+    refine: saq::RefineScratch,
+}
+
+impl Codec {
+    /// What codes mean, whatever the quantizer.
+    #[inline]
+    pub(crate) fn frame(&self) -> &Frame {
+        match self {
+            Codec::Saq { model, .. } => &model.frame,
+            Codec::Rvq { model, .. } => &model.frame,
+        }
+    }
+
+    /// Where the bytes of a vector lie.
+    pub(crate) fn layout(&self) -> Layout {
+        match self {
+            Codec::Saq { layout, .. } => Layout::Saq(layout.clone()),
+            Codec::Rvq { model, .. } => Layout::Rvq(model.layout()),
+        }
+    }
+
+    /// The plan; empty for quantizers that have none.
+    pub(crate) fn plan(&self) -> &[Segment] {
+        match self {
+            Codec::Saq { model, .. } => &model.plan,
+            Codec::Rvq { .. } => &[],
+        }
+    }
+
+    /// The dimensions of the segments over which views of a query are taken apart.
+    fn lengths(&self) -> &[usize] {
+        match self {
+            Codec::Saq { layout, .. } => &layout.lengths,
+            Codec::Rvq { dims, .. } => dims,
+        }
+    }
+
+    /// Prepares the tables of a query; `query.rotated.values` holds the rotated query. `mean_dot` is
+    /// the inner product of the query with the mean, which only the inner-product metric needs.
+    /// `confidence` is how many deviations of their errors first-stage bounds allow for.
+    pub(crate) fn prepare(&self, query: &mut Query, mean_dot: f32, confidence: f32) {
+        query.rotated.prepare(self.frame().metric, self.lengths(), mean_dot);
+        match self {
+            Codec::Saq { model, layout } => {
+                let codes = saq::QueryModel { model, layout };
+                codes.prepare(&query.rotated.values, confidence, &mut query.saq);
+            }
+            Codec::Rvq { model, codebooks, inverse, .. } => {
+                let codes = rvq::QueryModel { model, codebooks, inverse };
+                codes.prepare(&query.rotated, &mut query.rvq);
+            }
+        }
+    }
+
+    /// Looks at the query from a list; there is no centroid where there is a single list around the
+    /// mean. `buffer` is overwritten.
+    pub(crate) fn enter_list(
+        &self,
+        query: &Query,
+        centroid: Option<Centroid<'_>>,
+        buffer: &mut Vec<f32>,
+        view: &mut View,
+    ) {
+        view.set(self.frame().metric, self.lengths(), &query.rotated, centroid, buffer);
+    }
+
+    /// Takes the lists of all vectors that copies are of to be at a squared distance.
+    pub(crate) fn set_copies(&self, query: &Query, distance_sq: f32, scratch: &mut ScanScratch) {
+        if let Codec::Saq { model, layout } = self {
+            let codes = saq::QueryModel { model, layout };
+            codes.set_copies(&query.saq, distance_sq, &mut scratch.saq);
+        }
+    }
+
+    /// Scans the first stage of blocks of one list, up to [`SCAN_BLOCKS`] of them, and calls `found`
+    /// with the number within `blocks` and the lower bound of each vector among the first `count`
+    /// whose bound does not exceed `threshold`.
+    pub(crate) fn scan(
+        &self,
+        query: &Query,
+        list: Glance,
+        blocks: &[u8],
+        count: usize,
+        threshold: f32,
+        scratch: &mut ScanScratch,
+        found: impl FnMut(usize, f32),
+    ) {
+        match self {
+            Codec::Saq { model, layout } => {
+                let codes = saq::QueryModel { model, layout };
+                codes.scan(&query.saq, list, blocks, count, threshold, &mut scratch.saq, found);
+            }
+            Codec::Rvq { model, codebooks, inverse, .. } => {
+                let codes = rvq::QueryModel { model, codebooks, inverse };
+                let constants = rvq::Constants::One(list.constant);
+                let scratch = &mut scratch.rvq;
+                codes.scan(&query.rvq, constants, blocks, count, threshold, scratch, found);
+            }
+        }
+    }
+
+    /// [`scan`](Codec::scan) of a list that also holds copies: of the first `count` vectors, those
+    /// from number `own` on are copies, and `fill` writes for each of them what all keys of its
+    /// vector's list share, or no number for one to leave out. [`set_copies`] comes first, once a
+    /// query.
+    ///
+    /// [`set_copies`]: Codec::set_copies
+    pub(crate) fn scan_mixed(
+        &self,
+        query: &Query,
+        list: Glance,
+        own: usize,
+        fill: impl FnOnce(&mut [f32]),
+        blocks: &[u8],
+        count: usize,
+        threshold: f32,
+        scratch: &mut ScanScratch,
+        found: impl FnMut(usize, f32),
+    ) {
+        let ScanScratch { constants, saq, rvq, .. } = scratch;
+        constants.resize(count.div_ceil(BLOCK), [0.0; BLOCK]);
+        let lanes = constants.as_flattened_mut();
+        let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
+        of_list.fill(list.constant);
+        fill(of_copies);
+        match self {
+            Codec::Saq { model, layout } => {
+                let codes = saq::QueryModel { model, layout };
+                let tables = &query.saq;
+                codes
+                    .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
+            }
+            Codec::Rvq { model, codebooks, inverse, .. } => {
+                let codes = rvq::QueryModel { model, codebooks, inverse };
+                let constants = rvq::Constants::Each(constants);
+                codes.scan(&query.rvq, constants, blocks, count, threshold, rvq, found);
+            }
+        }
+    }
+
+    /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest.
+    #[inline]
+    pub(crate) fn refine(
+        &self,
+        query: &Query,
+        view: &View,
+        block: &[u8],
+        v: usize,
+        rest: &[u8],
+        scratch: &mut ScanScratch,
+    ) -> f32 {
+        match self {
+            Codec::Saq { model, layout } => {
+                let codes = saq::QueryModel { model, layout };
+                codes.refine(&query.saq, view, block, v, rest, &mut scratch.refine)
+            }
+            Codec::Rvq { model, codebooks, inverse, .. } => {
+                let codes = rvq::QueryModel { model, codebooks, inverse };
+                codes.key(&query.rvq, view.constant, block, v)
+            }
+        }
+    }
+}

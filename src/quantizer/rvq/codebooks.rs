@@ -1,0 +1,464 @@
+//! The centroids of all levels, and the search for the best sum of them.
+
+use nonius_simd::{Panels, Vectorize, gemm_i16, level};
+
+use super::CENTROIDS;
+use crate::train::RowsI16;
+
+/// Vectors whose beams are extended at once.
+const ROWS: usize = 16;
+
+/// The centroids of all levels, rounded to 16 bits.
+#[derive(Clone, Debug)]
+pub(crate) struct Codebooks {
+    dims: usize,
+    /// As [`Panels`]: `levels * 256 x dims`. 256 rows are whole panels, so each level has its own.
+    pub(crate) packed: Vec<i16>,
+    /// What each packed row is multiplied by.
+    pub(crate) inverse: Vec<f32>,
+    /// The centroids as they are after rounding: `levels * 256 x dims`.
+    values: Vec<f32>,
+    /// Their squared norms.
+    norms_sq: Vec<f32>,
+}
+
+impl Codebooks {
+    /// Rounds centroids, `levels * 256 x dims`.
+    pub(super) fn new(dims: usize, centroids: &[f32]) -> Codebooks {
+        let mut rows = RowsI16::new();
+        rows.quantize(dims, centroids);
+        let values: Vec<f32> = rows
+            .values()
+            .chunks_exact(rows.depth())
+            .zip(rows.inverse())
+            .flat_map(|(row, &inverse)| row[..dims].iter().map(move |&x| f32::from(x) * inverse))
+            .collect();
+        let norms_sq = values.chunks_exact(dims).map(|c| nonius_simd::dot_f32(c, c)).collect();
+        Codebooks {
+            dims,
+            packed: Panels::pack(rows.rows(), rows.depth(), rows.values()),
+            inverse: rows.inverse().to_vec(),
+            values,
+            norms_sq,
+        }
+    }
+
+    /// Dimensions of centroids.
+    pub(super) fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// How many centroids make a vector.
+    pub(super) fn levels(&self) -> usize {
+        self.inverse.len() / CENTROIDS
+    }
+
+    /// A centroid of a level.
+    pub(super) fn centroid(&self, level: usize, code: u8) -> &[f32] {
+        let at = (level * CENTROIDS + usize::from(code)) * self.dims;
+        &self.values[at..at + self.dims]
+    }
+
+    /// Encodes vectors (`n x dims`) into `codes` (`n x levels`): a beam search that keeps the
+    /// `beam` best sums after every level, then `sweeps` times over all levels the best centroid
+    /// of each, given the others. `residuals` (`n x dims`) gets what the sums leave.
+    pub(super) fn encode(
+        &self,
+        vectors: &[f32],
+        beam: usize,
+        sweeps: usize,
+        scratch: &mut BeamScratch,
+        codes: &mut [u8],
+        residuals: &mut [f32],
+    ) {
+        let (dims, levels) = (self.dims, self.levels());
+        let rows = vectors.chunks(ROWS * dims).zip(codes.chunks_mut(ROWS * levels));
+        for ((vectors, codes), residuals) in rows.zip(residuals.chunks_mut(ROWS * dims)) {
+            self.search(vectors, beam, scratch, codes, residuals);
+            for _ in 0..sweeps {
+                self.sweep(scratch, codes, residuals);
+            }
+        }
+    }
+
+    /// Chooses every centroid of `codes` (`n x levels`) again, given the others. `residuals` (`n x
+    /// dims`) are the vectors, and then what the sums leave of them.
+    pub(super) fn improve(
+        &self,
+        scratch: &mut BeamScratch,
+        codes: &mut [u8],
+        residuals: &mut [f32],
+    ) {
+        let (dims, levels) = (self.dims, self.levels());
+        for (path, residual) in codes.chunks_exact(levels).zip(residuals.chunks_exact_mut(dims)) {
+            for (level_number, &code) in path.iter().enumerate() {
+                subtract(residual, self.centroid(level_number, code));
+            }
+        }
+        let rows = codes.chunks_mut(ROWS * levels).zip(residuals.chunks_mut(ROWS * dims));
+        for (codes, residuals) in rows {
+            self.sweep(scratch, codes, residuals);
+        }
+    }
+
+    /// The beam search for at most [`ROWS`] vectors.
+    fn search(
+        &self,
+        vectors: &[f32],
+        beam: usize,
+        scratch: &mut BeamScratch,
+        codes: &mut [u8],
+        residuals: &mut [f32],
+    ) {
+        let (dims, levels) = (self.dims, self.levels());
+        let count = vectors.len() / dims;
+        let BeamScratch { rows, product, entries, next, .. } = scratch;
+        entries.start(vectors);
+        for level_number in 0..levels {
+            self.products(level_number, &entries.residuals, rows, product);
+            level().vectorize(Extend {
+                codebooks: self,
+                level_number,
+                beam,
+                rows,
+                product,
+                entries,
+                next,
+            });
+            std::mem::swap(entries, next);
+        }
+        let width = entries.width;
+        for v in 0..count {
+            let first = v * width;
+            let path = &entries.paths[first * levels..(first + 1) * levels];
+            codes[v * levels..(v + 1) * levels].copy_from_slice(path);
+            residuals[v * dims..(v + 1) * dims]
+                .copy_from_slice(&entries.residuals[first * dims..(first + 1) * dims]);
+        }
+    }
+
+    /// Chooses the best centroid of each level in turn, the others given.
+    fn sweep(&self, scratch: &mut BeamScratch, codes: &mut [u8], residuals: &mut [f32]) {
+        let (dims, levels) = (self.dims, self.levels());
+        let BeamScratch { rows, product, .. } = scratch;
+        for level_number in 0..levels {
+            let of_level = || codes.chunks_exact(levels).map(|path| path[level_number]);
+            for (residual, code) in residuals.chunks_exact_mut(dims).zip(of_level()) {
+                add(residual, self.centroid(level_number, code));
+            }
+            self.products(level_number, residuals, rows, product);
+            level().vectorize(Nearest { codebooks: self, level_number, rows, product, codes });
+            let of_level = || codes.chunks_exact(levels).map(|path| path[level_number]);
+            for (residual, code) in residuals.chunks_exact_mut(dims).zip(of_level()) {
+                subtract(residual, self.centroid(level_number, code));
+            }
+        }
+    }
+
+    /// Multiplies rows with the centroids of a level.
+    fn products(
+        &self,
+        level_number: usize,
+        values: &[f32],
+        rows: &mut RowsI16,
+        product: &mut Vec<i32>,
+    ) {
+        rows.quantize(self.dims, values);
+        let packed = CENTROIDS * rows.depth();
+        let packed = &self.packed[level_number * packed..(level_number + 1) * packed];
+        product.resize(rows.rows() * CENTROIDS, 0);
+        gemm_i16(rows.values(), Panels::new(CENTROIDS, self.dims, packed), product);
+    }
+
+    /// For each centroid of a level the squared distance to a row, less the row's squared norm.
+    #[inline(always)]
+    fn scores(&self, level_number: usize, inverse: f32, product: &[i32], out: &mut [f32]) {
+        let range = level_number * CENTROIDS..(level_number + 1) * CENTROIDS;
+        let (norms_sq, inverses) = (&self.norms_sq[range.clone()], &self.inverse[range]);
+        let weight = 2.0 * inverse;
+        let centroids = norms_sq.iter().zip(inverses);
+        for ((out, &product), (&norm_sq, &inverse)) in out.iter_mut().zip(product).zip(centroids) {
+            *out = norm_sq - (weight * inverse) * product as f32;
+        }
+    }
+}
+
+pub(super) fn add(row: &mut [f32], centroid: &[f32]) {
+    for (x, c) in row.iter_mut().zip(centroid) {
+        *x += c;
+    }
+}
+
+pub(super) fn subtract(row: &mut [f32], centroid: &[f32]) {
+    for (x, c) in row.iter_mut().zip(centroid) {
+        *x -= c;
+    }
+}
+
+/// Buffers of [`Codebooks::encode`].
+#[derive(Default)]
+pub(super) struct BeamScratch {
+    rows: RowsI16,
+    product: Vec<i32>,
+    entries: Entries,
+    next: Entries,
+}
+
+/// The sums that a search goes on with: `width` for each vector, best first.
+#[derive(Default)]
+struct Entries {
+    width: usize,
+    /// What each leaves of its vector: `dims` values.
+    residuals: Vec<f32>,
+    /// The codes so far: a byte for each level.
+    paths: Vec<u8>,
+    /// Best candidates of a vector: score and number.
+    best: Vec<(f32, u32)>,
+    scores: Vec<f32>,
+}
+
+impl Entries {
+    fn start(&mut self, vectors: &[f32]) {
+        self.width = 1;
+        self.residuals.clear();
+        self.residuals.extend_from_slice(vectors);
+        self.paths.clear();
+    }
+}
+
+/// Extends every sum by every centroid of a level, and keeps the best of each vector.
+struct Extend<'a> {
+    codebooks: &'a Codebooks,
+    level_number: usize,
+    beam: usize,
+    rows: &'a RowsI16,
+    product: &'a [i32],
+    entries: &'a Entries,
+    next: &'a mut Entries,
+}
+
+impl Vectorize for Extend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Extend { codebooks, level_number, beam, rows, product, entries, next } = self;
+        let (dims, width) = (codebooks.dims, entries.width);
+        let count = rows.rows() / width;
+        let candidates = width * CENTROIDS;
+        next.width = beam.clamp(1, candidates);
+        next.residuals.clear();
+        next.paths.clear();
+        next.scores.resize(candidates, 0.0);
+        for v in 0..count {
+            for b in 0..width {
+                let entry = v * width + b;
+                let scores = &mut next.scores[b * CENTROIDS..(b + 1) * CENTROIDS];
+                let product = &product[entry * CENTROIDS..(entry + 1) * CENTROIDS];
+                codebooks.scores(level_number, rows.inverse()[entry], product, scores);
+                let norm_sq = rows.norms_sq()[entry];
+                for score in scores {
+                    *score += norm_sq;
+                }
+            }
+            smallest(&next.scores, next.width, &mut next.best);
+            for &(_, number) in &next.best {
+                let entry = v * width + number as usize / CENTROIDS;
+                let code = (number as usize % CENTROIDS) as u8;
+                let centroid = codebooks.centroid(level_number, code);
+                let residual = &entries.residuals[entry * dims..(entry + 1) * dims];
+                next.residuals.extend(residual.iter().zip(centroid).map(|(x, c)| x - c));
+                let path = entry * level_number..(entry + 1) * level_number;
+                next.paths.extend_from_slice(&entries.paths[path]);
+                next.paths.push(code);
+            }
+        }
+    }
+}
+
+/// Leaves the `count` smallest scores and their numbers in `best`, ascending; of equal ones those
+/// of the smallest numbers.
+#[inline(always)]
+fn smallest(scores: &[f32], count: usize, best: &mut Vec<(f32, u32)>) {
+    const LANES: usize = 16;
+    best.clear();
+    let mut worst = f32::INFINITY;
+    for (chunk, scores) in scores.chunks(LANES).enumerate() {
+        // Numbers only rise, so an equal score is no better.
+        let mut any = best.len() < count;
+        for &score in scores {
+            any |= score < worst;
+        }
+        if !any {
+            continue;
+        }
+        for (i, &score) in scores.iter().enumerate() {
+            if best.len() == count {
+                if score.total_cmp(&worst).is_ge() {
+                    continue;
+                }
+                best.pop();
+            }
+            let at = best.partition_point(|entry| entry.0.total_cmp(&score).is_le());
+            best.insert(at, (score, (chunk * LANES + i) as u32));
+            if best.len() == count {
+                worst = best[count - 1].0;
+            }
+        }
+    }
+}
+
+/// Writes the nearest centroid of each row.
+struct Nearest<'a> {
+    codebooks: &'a Codebooks,
+    level_number: usize,
+    rows: &'a RowsI16,
+    product: &'a [i32],
+    codes: &'a mut [u8],
+}
+
+impl Vectorize for Nearest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Nearest { codebooks, level_number, rows, product, codes } = self;
+        let paths = codes.chunks_exact_mut(codebooks.levels());
+        let products = product.chunks_exact(CENTROIDS).zip(rows.inverse());
+        let mut scores = [0.0f32; CENTROIDS];
+        for (path, (product, &inverse)) in paths.zip(products) {
+            codebooks.scores(level_number, inverse, product, &mut scores);
+            let mut least = f32::INFINITY;
+            for &score in &scores {
+                least = if score < least { score } else { least };
+            }
+            // The one that was is kept if it is as good.
+            if scores[usize::from(path[level_number])] > least {
+                let at = scores.iter().position(|&score| score == least);
+                path[level_number] = at.unwrap_or(0) as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn normal(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, 0);
+        (0..count).map(|_| random.normal() as f32).collect()
+    }
+
+    fn energy(values: &[f32]) -> f64 {
+        values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+    }
+
+    fn encode(
+        codebooks: &Codebooks,
+        vectors: &[f32],
+        beam: usize,
+        sweeps: usize,
+    ) -> (Vec<u8>, Vec<f32>) {
+        let rows = vectors.len() / codebooks.dims;
+        let mut codes = vec![0; rows * codebooks.levels()];
+        let mut residuals = vec![0.0; vectors.len()];
+        let mut scratch = BeamScratch::default();
+        codebooks.encode(vectors, beam, sweeps, &mut scratch, &mut codes, &mut residuals);
+        (codes, residuals)
+    }
+
+    #[test]
+    fn residuals_are_what_the_named_centroids_leave() {
+        for (dims, levels, rows) in [(8, 1, 1), (8, 3, 15), (24, 4, 33)] {
+            let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 1));
+            let vectors = normal(rows * dims, 2);
+            for (beam, sweeps) in [(1, 0), (3, 0), (1, 2), (8, 1)] {
+                let (codes, residuals) = encode(&codebooks, &vectors, beam, sweeps);
+                for v in 0..rows {
+                    let mut left = vectors[v * dims..(v + 1) * dims].to_vec();
+                    for level in 0..levels {
+                        subtract(&mut left, codebooks.centroid(level, codes[v * levels + level]));
+                    }
+                    for (a, b) in left.iter().zip(&residuals[v * dims..]) {
+                        assert!((a - b).abs() < 1e-4, "{a} {b}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_level_finds_the_nearest_centroid() {
+        let dims = 16;
+        let codebooks = Codebooks::new(dims, &normal(CENTROIDS * dims, 3));
+        let vectors = normal(100 * dims, 4);
+        let (codes, _) = encode(&codebooks, &vectors, 1, 0);
+        for (vector, &code) in vectors.chunks_exact(dims).zip(&codes) {
+            let distance = |c: u8| nonius_simd::l2_sq_f32(vector, codebooks.centroid(0, c));
+            let least = (0..=255).map(distance).fold(f32::INFINITY, f32::min);
+            assert!(distance(code) <= least * 1.0001);
+        }
+    }
+
+    #[test]
+    fn wider_beams_and_sweeps_leave_less() {
+        let (dims, levels) = (16, 6);
+        // Later levels are smaller, as trained ones are.
+        let mut centroids = normal(levels * CENTROIDS * dims, 5);
+        for (level, values) in centroids.chunks_exact_mut(CENTROIDS * dims).enumerate() {
+            values.iter_mut().for_each(|x| *x *= 0.8f32.powi(level as i32));
+        }
+        let codebooks = Codebooks::new(dims, &centroids);
+        let vectors = normal(300 * dims, 6);
+        let left = |beam, sweeps| energy(&encode(&codebooks, &vectors, beam, sweeps).1);
+        let by_beam = [1, 2, 4, 16].map(|beam| left(beam, 0));
+        assert!(by_beam.windows(2).all(|pair| pair[1] < pair[0]), "{by_beam:?}");
+        assert!(left(4, 1) < left(4, 0));
+        assert!(left(4, 3) <= left(4, 1));
+    }
+
+    #[test]
+    fn zeros_equal_centroids_and_huge_values_have_codes() {
+        let (dims, levels) = (8, 3);
+        let codebooks = Codebooks::new(dims, &vec![0.0; levels * CENTROIDS * dims]);
+        let (codes, residuals) = encode(&codebooks, &[1.0; 8 * 3], 4, 1);
+        // All are as good: the first one is taken.
+        assert!(codes.iter().all(|&code| code == 0));
+        assert_eq!(residuals, [1.0; 8 * 3]);
+        let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 7));
+        encode(&codebooks, &[0.0; 8], 4, 1);
+        encode(&codebooks, &[1e18; 8], 4, 1);
+    }
+
+    #[test]
+    fn the_smallest_are_those_of_a_sort() {
+        let mut random = Random::new(8, 0);
+        for len in [1usize, 15, 16, 17, 300] {
+            for distinct in [1, 3, 1000] {
+                let scores: Vec<f32> = (0..len).map(|_| random.below(distinct) as f32).collect();
+                let mut sorted: Vec<(f32, u32)> =
+                    scores.iter().enumerate().map(|(i, &s)| (s, i as u32)).collect();
+                sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                for count in [1, 2, 8, len] {
+                    let mut best = Vec::new();
+                    smallest(&scores, count.min(len), &mut best);
+                    assert_eq!(best, sorted[..count.min(len)], "{count} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_finds_the_same_codes() {
+        let (dims, levels) = (24, 4);
+        let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 9));
+        let vectors = normal(40 * dims, 10);
+        let expected = encode(&codebooks, &vectors, 5, 1);
+        for simd in nonius_simd::available() {
+            let found = nonius_simd::with_level(simd, || encode(&codebooks, &vectors, 5, 1));
+            assert_eq!(found, expected, "{simd}");
+        }
+    }
+}
