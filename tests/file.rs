@@ -39,6 +39,10 @@ pub mod kind {
     pub const LIST_FACTORS: u32 = 13;
     /// The places of the vectors that copies are of.
     pub const SPILLED: u32 = 14;
+    /// The centroids of an RVQ's levels.
+    pub const CODEBOOKS: u32 = 15;
+    /// What they are multiplied by.
+    pub const CODEBOOK_SCALES: u32 = 16;
 }
 
 /// Where a section lies.
@@ -88,12 +92,10 @@ pub fn places(bytes: &[u8]) -> Vec<Place> {
         .collect()
 }
 
-/// The section of a kind.
-///
-/// # Panics
-/// If there is none.
+/// The section of a kind; one without bytes if there is none.
 pub fn place(places: &[Place], kind: u32) -> Place {
-    *places.iter().find(|p| p.kind == kind).unwrap_or_else(|| panic!("no section of kind {kind}"))
+    let none = Place { kind, entry: 0, offset: 0, length: 0 };
+    *places.iter().find(|p| p.kind == kind).unwrap_or(&none)
 }
 
 /// Writes the checksums that the bytes have now into header, table and entries, as far as what
@@ -123,7 +125,7 @@ pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
 pub const ROWS: usize = 150;
 
 /// A valid file of every shape: with and without lists, copies, kept vectors, dropped dimensions, wide
-/// ids, and additive factors of two and of four bytes. Each has a name.
+/// ids, additive factors of one, two and four bytes, and both kinds of codes. Each has a name.
 ///
 /// # Panics
 /// If one cannot be built.
@@ -145,6 +147,8 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::L2, "erabitq:13", 1, 0.0, Keep::None, &wide, &small),
         (Metric::Cosine, "erabitq:4", 150, 1.0, Keep::F32, &base, &small),
         (Metric::L2, "saq:12", 6, 0.0, Keep::F32, &wide, &large),
+        (Metric::L2, "rvq:5B", 4, 0.5, Keep::F16, &base, &small),
+        (Metric::InnerProduct, "rvq:6B", 1, 0.0, Keep::None, &wide, &small),
     ]
     .into_iter()
     .map(|(metric, quantizer, nlist, spill, keep, base, ids)| {

@@ -175,4 +175,4 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 5] = ["saq:4", "saq:0.5", "saq:12", "rabitq", "erabitq:8"];
+pub const QUANTIZERS: [&str; 6] = ["saq:4", "saq:0.5", "saq:12", "rabitq", "erabitq:8", "rvq:12B"];

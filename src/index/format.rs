@@ -540,6 +540,7 @@ fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
     let bytes = u64::from(meta.additive_bytes);
     expect(bytes != 1, "additive factors of 2 or 4 bytes", bytes)?;
     expect(meta.levels == 0, "no levels", u64::from(meta.levels))?;
+    expect(meta.weight.to_bits() == 0, "no weight", u64::from(meta.weight.to_bits()))?;
     let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
     let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
     let mut dims = 0usize;
@@ -591,6 +592,13 @@ fn rvq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
     if !(1..=MAX_LEVELS).contains(&meta.levels) {
         let message = format!("expected 1 to {MAX_LEVELS} levels, found {}", meta.levels);
         return Err(OpenError::corrupt("meta", message));
+    }
+    for value in [meta.correction, meta.shift_step, meta.noise, meta.near_mean, meta.near_deviation]
+    {
+        if value.to_bits() != 0 {
+            let message = format!("expected 0 where only SAQ has a number, found {value}");
+            return Err(OpenError::corrupt("meta", message));
+        }
     }
     let inverse = container.shared::<f32>(SectionKind::CodebookScales)?;
     finite("codebook-scales", &inverse)?;

@@ -20,7 +20,7 @@ pub(crate) const SCAN_BLOCKS: usize = saq::SCAN_BLOCKS;
 /// A trained quantizer, ready to encode.
 #[derive(Clone, Debug)]
 pub(crate) enum Encoder {
-    Saq(saq::Encoder, saq::Layout),
+    Saq(Box<saq::Encoder>, saq::Layout),
     Rvq(rvq::Encoder),
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn train(
         Family::Saq => {
             let encoder = saq::train(set, spec, encoding, seed)?;
             let layout = encoder.model.layout();
-            Encoder::Saq(encoder, layout)
+            Encoder::Saq(Box::new(encoder), layout)
         }
         Family::Rvq => Encoder::Rvq(rvq::train(set, spec, encoding, seed, progress)?),
     })

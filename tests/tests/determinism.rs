@@ -11,7 +11,7 @@ use nonius_datasets::Synthetic;
 use nonius_tests::{all_lists, bits, config, synthetic, wordnet};
 use rayon::ThreadPoolBuilder;
 
-const QUANTIZERS: [&str; 5] = ["saq:4", "saq:0.5", "saq:2.5", "rabitq", "erabitq:4"];
+const QUANTIZERS: [&str; 6] = ["saq:4", "saq:0.5", "saq:2.5", "rabitq", "erabitq:4", "rvq:10B"];
 
 /// The configurations that are compared, each with a set of its own.
 fn cases() -> Vec<(String, IndexConfig)> {

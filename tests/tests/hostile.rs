@@ -329,6 +329,8 @@ fn extreme_parameters() {
             (kind::ROTATION_SCALES, 3),
             (kind::LIST_FACTORS, 5),
             (kind::CENTROIDS, 29),
+            (kind::CODEBOOK_SCALES, 37),
+            (kind::CODEBOOKS, 997),
         ];
         for (kind, stride) in small {
             let section = trial.of(kind);
@@ -386,10 +388,11 @@ fn parameters_that_make_no_sense_are_refused() {
             (24, vec![0, 1, 2, 3, 5, 16, u32::MAX]),
             (28, vec![0, 1, 3, 8, u32::MAX]),
             (32, vec![2, 3, u32::MAX]),
-            (36, vec![3, 4, u32::MAX]),
+            (36, vec![5, 6, u32::MAX]),
             (80, vec![0, 1, 149, 151, u32::MAX]),
             (84, vec![1, u32::MAX]),
             (88, vec![33, 64, u32::MAX]),
+            (92, vec![0, 1, 2, 257, u32::MAX]),
         ] {
             for value in values {
                 if value != u32_at(&trial.original, meta.offset + at) {
@@ -398,7 +401,7 @@ fn parameters_that_make_no_sense_are_refused() {
                 }
             }
         }
-        for at in (48..80).step_by(4) {
+        for at in (48..80).step_by(4).chain([96]) {
             for value in not_finite {
                 let what = format!("meta f32 at {at} = {value}");
                 trial.must_refuse(&what, true, set(meta.offset + at, value.to_le_bytes()));
@@ -424,7 +427,13 @@ fn parameters_that_make_no_sense_are_refused() {
                 }
             }
         }
-        for kind in [kind::MEAN, kind::ROTATION_SCALES, kind::LIST_FACTORS, kind::CENTROIDS] {
+        for kind in [
+            kind::MEAN,
+            kind::ROTATION_SCALES,
+            kind::LIST_FACTORS,
+            kind::CENTROIDS,
+            kind::CODEBOOK_SCALES,
+        ] {
             let section = trial.of(kind);
             if section.length == 0 {
                 continue;
@@ -455,7 +464,10 @@ fn reserved_bytes_are_refused() {
     let mut all = Vec::new();
     for mut trial in trials() {
         let meta = trial.of(kind::META);
-        for at in (92..112).step_by(4) {
+        // Each quantizer has fields that mean nothing to the other.
+        let [rvq, saq] = [vec![92, 96], vec![60, 64, 68, 72, 76]];
+        let other = if trial.of(kind::SEGMENTS).length > 0 { rvq } else { saq };
+        for at in other.into_iter().chain([100, 104, 108]) {
             let what = format!("meta reserved at {at}");
             trial.must_refuse(&what, true, |bytes| bytes[meta.offset + at] = 1);
         }
@@ -577,6 +589,7 @@ fn bodies_of_nonsense_are_searched() {
         kind::CENTROIDS,
         kind::CENTROIDS_PACKED,
         kind::ROTATION,
+        kind::CODEBOOKS,
     ];
     for mut trial in trials() {
         for body in bodies {

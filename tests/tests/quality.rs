@@ -113,6 +113,36 @@ fn saq_is_better_than_one_segment_in_as_many_bytes() {
     }
 }
 
+/// Codes that quantise all dimensions together are the better ones where there are few bytes.
+#[test]
+fn rvq_finds_more_than_saq_in_few_bytes() {
+    for (set, nlist) in [
+        (Set::wordnet(Metric::L2), 1),
+        (Set::wordnet(Metric::InnerProduct), 20),
+        (Set::generated(), 20),
+    ] {
+        let rows: Vec<QualityRow> =
+            ["rvq:6B", "rvq:12B", "rvq:20B"].iter().map(|q| set.measure(q, nlist)).collect();
+        for pair in rows.windows(2) {
+            let [fewer, more] = pair else { unreachable!() };
+            assert!(more.err_nn < 0.9 * fewer.err_nn, "{fewer:#?} {more:#?}");
+            assert!(more.err_random < 0.95 * fewer.err_random, "{fewer:#?} {more:#?}");
+            assert!(more.recall_at_10 > fewer.recall_at_10 + 0.02, "{fewer:#?} {more:#?}");
+        }
+        for row in &rows {
+            // Centroids are many for 5,000 vectors, and know the sample's near pairs better than new
+            // queries.
+            assert!(row.bias_nn.abs() < 0.8 * row.err_nn, "{row:#?}");
+            assert!(row.plan.is_empty(), "{row:#?}");
+        }
+        let saq = set.measure("saq:20B", nlist);
+        let rvq = &rows[2];
+        assert!(rvq.bytes_per_vector <= 20.0 && saq.bytes_per_vector <= 20.0);
+        assert!(rvq.err_nn < 0.9 * saq.err_nn, "{rvq:#?} {saq:#?}");
+        assert!(rvq.recall_at_10 > saq.recall_at_10 + 0.05, "{rvq:#?} {saq:#?}");
+    }
+}
+
 /// Bounds are promises: every byte of a vector but its id counts.
 #[test]
 fn budgets_are_kept_and_counted_to_the_byte() {
@@ -146,6 +176,9 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "saq:64B",
                 "rabitq",
                 "erabitq:7",
+                "rvq:0.25",
+                "rvq:5B",
+                "rvq:7B",
             ] {
                 for nlist in [1, 10] {
                     let what = format!("{name} {metric} {quantizer} nlist {nlist}");
@@ -154,16 +187,26 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                     let info = index.info();
                     let budget = match spec(quantizer) {
                         QuantizerSpec::Saq { bits } => (bits * 72.0 / 8.0) as usize + 8,
-                        QuantizerSpec::SaqBytes { bytes } => bytes,
+                        QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => {
+                            bytes
+                        }
+                        QuantizerSpec::Rvq { bits } => (bits * 72.0 / 8.0) as usize + 8,
                         QuantizerSpec::OneSegment { bits } => 72 * bits as usize / 8 + 8,
                     };
                     if info.code_bytes > budget {
                         failures.push(format!("{what}: {} bytes of {budget}", info.code_bytes));
                     }
-                    // Codes, scales, an additive factor of 2 or 4 bytes, and a shift with lists.
-                    let factors = info.code_bytes - code_bytes(&info.plan);
-                    let shift = usize::from(nlist > 1);
-                    assert!(matches!(factors - shift, 2 | 4), "{what}: {factors} {info:#?}");
+                    if quantizer.starts_with("rvq") {
+                        // A byte a level, and an additive factor.
+                        assert_eq!(info.code_bytes, budget, "{what}");
+                        let factor = budget - info.first_stage_bits / 8;
+                        assert!(matches!(factor, 1 | 2 | 4), "{what}: {factor}");
+                    } else {
+                        // Codes, scales, an additive factor of 2 or 4 bytes, and a shift with lists.
+                        let factors = info.code_bytes - code_bytes(&info.plan);
+                        let shift = usize::from(nlist > 1);
+                        assert!(matches!(factors - shift, 2 | 4), "{what}: {factors} {info:#?}");
+                    }
                     let length = |name| info.sections.iter().find(|s| s.0 == name).unwrap().2;
                     if nlist == 1 {
                         // 640 are whole blocks: no padding.
@@ -202,10 +245,12 @@ fn a_plan_falls_from_the_leading_dimensions_on() {
 fn quality_is_what_a_search_shows() {
     let (base, queries) = synthetic(900, 40, 33);
     for metric in Metric::ALL {
-        for nlist in [1, 9] {
+        for (quantizer, bits, nlist) in
+            [("saq:2", 2.0, 1), ("saq:2", 2.0, 9), ("rvq:10B", 2.0, 1), ("rvq:10B", 2.0, 9)]
+        {
             let set = Set::new(base.clone(), queries.clone(), metric);
-            let row = set.measure("saq:2", nlist);
-            let index = Index::build(&base, &config(metric, "saq:2", nlist)).unwrap();
+            let row = set.measure(quantizer, nlist);
+            let index = Index::build(&base, &config(metric, quantizer, nlist)).unwrap();
             let norm = |v: &[f32]| distance(Metric::L2, v, &vec![0.0; v.len()]).sqrt();
             let (mut error, mut bias, mut hits) = (0.0, 0.0, 0);
             for q in 0..queries.rows() {
@@ -226,13 +271,13 @@ fn quality_is_what_a_search_shows() {
                     bias += off / (100.0 * queries.rows() as f64);
                 }
             }
-            let what = format!("{metric} nlist {nlist}: {error} {bias} {row:#?}");
+            let what = format!("{metric} {quantizer} nlist {nlist}: {error} {bias} {row:#?}");
             assert!((error - row.err_nn).abs() < 2e-3 * row.err_nn, "{what}");
             assert!((bias - row.bias_nn).abs() < 2e-3 * row.err_nn, "{what}");
             let recall = hits as f64 / (10.0 * queries.rows() as f64);
             assert!((recall - row.recall_at_10).abs() < 1e-9, "{what}: {recall}");
             assert_eq!(row.bytes_per_vector, index.info().code_bytes as f64);
-            assert_eq!((row.quantizer.as_str(), row.bits), ("saq:2", 2.0));
+            assert_eq!((row.quantizer.as_str(), row.bits), (quantizer, bits));
         }
     }
 }

@@ -132,3 +132,83 @@ impl Vectorize for Keys<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Metric;
+    use crate::quantizer::additive::AdditiveCode;
+    use crate::quantizer::frame::Frame;
+    use crate::quantizer::rvq::codebooks::Codebooks;
+    use crate::random::Random;
+
+    #[test]
+    fn scanned_keys_are_those_of_single_vectors_and_of_the_formula() {
+        let mut random = Random::new(1, 0);
+        for (dims, levels, bytes, metric) in
+            [(8, 1, 1, Metric::L2), (24, 7, 2, Metric::InnerProduct), (40, 13, 4, Metric::Cosine)]
+        {
+            let mut normal =
+                |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
+            let centroids = normal(levels * CENTROIDS * dims);
+            let codebooks = Codebooks::new(dims, &centroids);
+            let additive = match bytes {
+                4 => AdditiveCode::EXACT,
+                _ => AdditiveCode::spanning(-2.0, 2.0, bytes),
+            };
+            let frame = Frame { metric, dim: dims, dims, scale: 1.0, lists: true, additive };
+            let model = Model { frame, levels, weight: 1.1 };
+            let query = RotatedQuery { values: normal(dims), ..RotatedQuery::default() };
+            let codes = QueryModel {
+                model: &model,
+                codebooks: &codebooks.packed,
+                inverse: &codebooks.inverse,
+            };
+            let mut tables = Tables::default();
+            codes.prepare(&query, &mut tables);
+            let layout = model.layout();
+            let factors = normal(3 * BLOCK);
+            let mut blocks = vec![0u8; 3 * layout.block_bytes()];
+            let mut random = Random::new(2, 0);
+            for (block, factors) in
+                blocks.chunks_exact_mut(layout.block_bytes()).zip(factors.chunks_exact(BLOCK))
+            {
+                let (codes, out) = block.split_at_mut(levels * BLOCK);
+                codes.iter_mut().for_each(|code| *code = random.below(256) as u8);
+                for (out, &factor) in out.chunks_exact_mut(bytes).zip(factors) {
+                    additive.write(factor, out);
+                }
+            }
+            let constants: Vec<[f32; BLOCK]> = (0..3)
+                .map(|b| std::array::from_fn(|v| if v == 5 { f32::NAN } else { (b * v) as f32 }))
+                .collect();
+            for level in nonius_simd::available() {
+                nonius_simd::with_level(level, || {
+                    let mut found = Vec::new();
+                    let each = Constants::Each(&constants);
+                    let mut scratch = ScanScratch::default();
+                    codes.scan(&tables, each, &blocks, 90, f32::MAX, &mut scratch, |v, key| {
+                        found.push((v, key));
+                    });
+                    assert_eq!(found.len(), 90 - 3, "all but those without a constant");
+                    for (v, key) in found {
+                        let block =
+                            &blocks[v / BLOCK * layout.block_bytes()..][..layout.block_bytes()];
+                        let lane = v % BLOCK;
+                        let constant = constants[v / BLOCK][lane];
+                        assert_eq!(key, codes.key(&tables, constant, block, lane), "{level} {v}");
+                        let mut sum = 0.0;
+                        for m in 0..levels {
+                            let row = m * CENTROIDS + usize::from(block[m * BLOCK + lane]);
+                            let centroid = &centroids[row * dims..(row + 1) * dims];
+                            sum += nonius_simd::dot_f32(centroid, &query.values);
+                        }
+                        let exact = constant + factors[v] - model.frame.alpha() * 1.1 * sum;
+                        let tolerance = 2e-3 * (dims * levels) as f32 + additive.step;
+                        assert!((key - exact).abs() <= tolerance, "{v}: {key}, exactly {exact}");
+                    }
+                });
+            }
+        }
+    }
+}

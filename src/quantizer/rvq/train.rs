@@ -70,7 +70,7 @@ pub(crate) fn train(
     let levels_with = |additive_bytes: usize| budget.saturating_sub(additive_bytes);
     let most = levels_with(1);
     let steps = most + ROUNDS;
-    let (mut centroids, mut codes, left) =
+    let Begun { mut centroids, mut codes, left } =
         begin(dims, &vectors, most, seed, &mut |level| progress(level, steps))?;
 
     // The coarser the additive factor, the more levels.
@@ -135,16 +135,25 @@ fn energy(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
 }
 
+/// Codebooks and the codes of the training vectors.
+struct Begun {
+    /// `levels * 256 x dims`.
+    centroids: Vec<f32>,
+    /// `rows x levels`.
+    codes: Vec<u8>,
+    /// What the codes leave: `rows x dims`.
+    left: Vec<f32>,
+}
+
 /// Trains level after level on what the levels before leave; each time all levels so far are fitted
-/// together, and their codes chosen again. Returns centroids (`levels * 256 x dims`), codes (`rows x
-/// levels`) and what is left (`rows x dims`).
+/// together, and their codes chosen again.
 fn begin(
     dims: usize,
     vectors: &[f32],
     levels: usize,
     seed: u64,
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
-) -> Result<(Vec<f32>, Vec<u8>, Vec<f32>), BuildError> {
+) -> Result<Begun, BuildError> {
     let mut left = vectors.to_vec();
     let mut centroids = Vec::with_capacity(levels * CENTROIDS * dims);
     let mut codes = Vec::new();
@@ -163,7 +172,7 @@ fn begin(
         fit(dims, level + 1, vectors, &codes, &mut centroids);
         left = improve(&Codebooks::new(dims, &centroids), vectors, &mut codes);
     }
-    Ok((centroids, codes, left))
+    Ok(Begun { centroids, codes, left })
 }
 
 /// Adds a level to codes of `levels` of them.
@@ -520,4 +529,133 @@ fn solve(matrix: [[f64; 2]; 2], right: [f64; 2]) -> (f32, f32) {
         (0.5, 1.0)
     };
     (share.clamp(0.0, 1.5) as f32, weight.clamp(0.5, 2.0) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Sums of one of `CENTROIDS` vectors for each of two levels, and noise.
+    fn sums(rows: usize, dims: usize, noise: f32) -> Vec<f32> {
+        let mut random = Random::new(3, 0);
+        let mut normal = |scale: f32| random.normal() as f32 * scale;
+        let parts: Vec<f32> = (0..2 * CENTROIDS * dims).map(|_| normal(1.0)).collect();
+        let mut pick = Random::new(4, 0);
+        let mut out = Vec::with_capacity(rows * dims);
+        for _ in 0..rows {
+            let [a, b] = [0, 1].map(|level| level * CENTROIDS + pick.below(20) as usize);
+            out.extend(
+                (0..dims).map(|d| parts[a * dims + d] + parts[b * dims + d] + normal(noise)),
+            );
+        }
+        out
+    }
+
+    fn set(sample: MatrixView<'_>, metric: Metric) -> TrainingSet<'_> {
+        const NO_MEAN: [f32; 64] = [0.0; 64];
+        TrainingSet { sample, mean: &NO_MEAN[..sample.dim()], lists: None, metric, scale: 1.0 }
+    }
+
+    fn train_on(dim: usize, values: &[f32], name: &str) -> Result<Encoder, BuildError> {
+        let sample = MatrixView::new(dim, values).unwrap();
+        let spec: QuantizerSpec = name.parse().unwrap();
+        train(&set(sample, Metric::L2), &spec, Encoding::Full, 1, &mut |_, _| Ok(()))
+    }
+
+    #[test]
+    fn a_fit_leaves_less() {
+        let (rows, dims) = (3000, 20);
+        let vectors = sums(rows, dims, 0.3);
+        let Begun { mut centroids, mut codes, left } =
+            begin(dims, &vectors, 2, 5, &mut |_| Ok(())).unwrap();
+        let before = energy(&left);
+        assert!(before < 0.05 * energy(&vectors), "{before} of {}", energy(&vectors));
+        fit(dims, 2, &vectors, &codes, &mut centroids);
+        let after = energy(&improve(&Codebooks::new(dims, &centroids), &vectors, &mut codes));
+        assert!(after <= before * 1.001, "{after} after {before}");
+    }
+
+    #[test]
+    fn shrinking_is_towards_what_is_true() {
+        let mut random = Random::new(6, 0);
+        let truth: Vec<[f32; COLUMNS]> =
+            (0..CENTROIDS).map(|_| std::array::from_fn(|_| random.normal() as f32)).collect();
+        let counts: [u32; CENTROIDS] = std::array::from_fn(|i| 1 + i as u32 % 4);
+        let mut means = [[0.0; COLUMNS]; CENTROIDS];
+        for ((mean, truth), &count) in means.iter_mut().zip(&truth).zip(&counts) {
+            *mean = truth.map(|x| x + (random.normal() / f64::from(count).sqrt()) as f32);
+        }
+        let error = |means: &[[f32; COLUMNS]; CENTROIDS]| -> f32 {
+            let pairs = means.as_flattened().iter().zip(truth.as_flattened());
+            pairs.map(|(a, b)| (a - b) * (a - b)).sum()
+        };
+        let before = error(&means);
+        shrink(&mut means, &counts, &[1.0; COLUMNS]);
+        assert!(error(&means) < 0.8 * before, "{} after {before}", error(&means));
+        // Where nothing but chance made the means there is nothing left of them.
+        for mean in &mut means {
+            *mean = std::array::from_fn(|_| random.normal() as f32 * 0.1);
+        }
+        shrink(&mut means, &[1; CENTROIDS], &[1.0; COLUMNS]);
+        assert_eq!(means, [[0.0; COLUMNS]; CENTROIDS]);
+    }
+
+    #[test]
+    fn every_centroid_is_revived() {
+        let (dims, levels, rows) = (8, 2, 700);
+        let vectors = sums(rows, dims, 0.5);
+        let mut codes = vec![7u8; rows * levels];
+        let mut centroids = vec![0.0; levels * CENTROIDS * dims];
+        revive(dims, levels, &vectors, &mut codes, &mut centroids);
+        for level in 0..levels {
+            let used: std::collections::BTreeSet<u8> =
+                codes.chunks_exact(levels).map(|path| path[level]).collect();
+            assert_eq!(used.len(), CENTROIDS);
+        }
+        // A vector that was taken has its centroid to itself: nothing is left of it.
+        let row = codes.chunks_exact(levels).position(|path| path[0] != 7).unwrap();
+        let number = usize::from(codes[row * levels]);
+        assert_eq!(centroids[number * dims..][..dims], vectors[row * dims..][..dims]);
+    }
+
+    #[test]
+    fn few_equal_and_zero_vectors_are_trained_on() {
+        for (dim, values) in [
+            (3, vec![1.0; 3]),
+            (5, vec![0.0; 5 * 40]),
+            (8, vec![2.5; 8 * 300]),
+            (1, (0..500).map(|i| i as f32).collect()),
+        ] {
+            let encoder = train_on(dim, &values, "rvq:6B").unwrap();
+            let levels = encoder.model.levels;
+            assert!((2..=5).contains(&levels), "{levels}");
+            assert!(encoder.model.weight.is_finite() && encoder.share.is_finite());
+        }
+    }
+
+    #[test]
+    fn too_many_bytes_are_refused_and_cancelling_ends_it() {
+        let values = sums(300, 64, 0.1);
+        let mut wide = Vec::new();
+        for row in values.chunks_exact(64) {
+            (0..16).for_each(|_| wide.extend_from_slice(row));
+        }
+        let sample = MatrixView::new(1024, &wide).unwrap();
+        let mean = vec![0.0; 1024];
+        let lists = None;
+        let set = TrainingSet { sample, mean: &mean, lists, metric: Metric::L2, scale: 1.0 };
+        let spec: QuantizerSpec = "rvq:4".parse().unwrap();
+        let error = train(&set, &spec, Encoding::Full, 1, &mut |_, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("256"), "{error}");
+        let spec = QuantizerSpec::rvq_bytes(8);
+        let mut calls = 0;
+        let mut progress = |done, total| {
+            calls += 1;
+            assert!(done < total);
+            if done == 3 { Err(BuildError::Cancelled) } else { Ok(()) }
+        };
+        let error = train(&set, &spec, Encoding::Full, 1, &mut progress).unwrap_err();
+        assert!(matches!(error, BuildError::Cancelled) && calls == 4, "{error} after {calls}");
+    }
 }

@@ -307,8 +307,8 @@ impl Saq {
         for value in &mut values {
             *value *= model.frame.scale;
         }
-        let mut query = RotatedQuery::default();
-        query.values = self.encoder.rotation.apply(&self.encoder.mean, &values);
+        let rotated = self.encoder.rotation.apply(&self.encoder.mean, &values);
+        let mut query = RotatedQuery { values: rotated, ..RotatedQuery::default() };
         let lengths = &codes.layout.lengths;
         let metric = model.frame.metric;
         query.prepare(metric, lengths, nonius_simd::dot_f32(&values, &self.encoder.mean));
