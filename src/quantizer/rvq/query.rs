@@ -154,7 +154,7 @@ mod tests {
             let codebooks = Codebooks::new(dims, &centroids);
             let additive = match bytes {
                 4 => AdditiveCode::EXACT,
-                _ => AdditiveCode::spanning(-2.0, 2.0, bytes),
+                _ => AdditiveCode::spanning(-6.0, 6.0, bytes),
             };
             let frame = Frame { metric, dim: dims, dims, scale: 1.0, lists: true, additive };
             let model = Model { frame, levels, weight: 1.1 };
