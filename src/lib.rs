@@ -46,7 +46,8 @@
 //! - **Metric.** [`Metric`] is fixed when the index is built, and [`Neighbor::distance`] has its
 //!   sign and scale.
 //! - **Bits.** [`QuantizerSpec::saq`] takes the average bits of a dimension, fractions included. 4
-//!   are the default; [`quality`] measures what others would give.
+//!   are the default; [`quality`] measures what others would give. Below about one bit a dimension
+//!   [`QuantizerSpec::rvq_bytes`] finds more, but takes far longer to train and to encode.
 //! - **Kept vectors.** [`Keep::F16`], the default, keeps the vectors in half precision beside the
 //!   codes. They stay on disk until a rerank asks for some of them. [`Keep::None`] makes the
 //!   smallest file.

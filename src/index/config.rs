@@ -105,12 +105,13 @@ pub struct IndexConfig {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Encoding {
-    /// Three steps and a sweep of adjustment: the paper's quality or better.
+    /// Three steps and a sweep of adjustment: the paper's quality or better. For RVQ a beam of eight,
+    /// and every level chosen again twice.
     #[default]
     Full,
     /// Two steps and next to no sweep, and eight bits of the rotation for the segments whose codes
     /// have larger errors than that: 1.8 times as fast at 4 bits, but no faster at 8. Errors are
-    /// larger by up to 4%.
+    /// larger by up to 4%. For RVQ a beam of three, and every level chosen again once.
     Fast,
 }
 
@@ -180,7 +181,7 @@ pub struct SearchParams {
     /// none, and never fewer than `k` otherwise. Default: 0.
     pub rerank: usize,
     /// How many standard deviations of its error an estimate may be off before a candidate is
-    /// given up after the first stage. Default: 2. A true neighbour is given up only if it is near
+    /// given up after the first stage (of RVQ, which has no other stage, nothing is). Default: 2. A true neighbour is given up only if it is near
     /// the `k`-th as well; 3 raises recall@10 by about 0.001 and refines twice as many candidates.
     pub confidence: f32,
     /// Stops when so many lists in a row have brought nothing among the best found so far; 0 for
