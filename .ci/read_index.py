@@ -4,19 +4,20 @@ Usage: read_index.py INDEX QUERIES.npy IDS.npy DISTANCES.npy
 
 Checks that FORMAT.md says what the library does: for the first queries, the distances that the tool
 found (without rerank) must be what the document's formulas give from the bytes of the file, the
-lower bounds must lie below, and decoded vectors must be near the kept ones. Slow: for small files.
+lower bounds of SAQ must lie below, and decoded vectors must be near the kept ones. Slow: for small
+files.
 """
 
 import struct
 import sys
 from array import array
-from math import sqrt
+from math import inf, sqrt
 
 QUERIES = 5
 KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
-    13: "list-factors", 14: "spilled",
+    13: "list-factors", 14: "spilled", 15: "codebooks", 16: "codebook-scales",
 }
 
 
@@ -52,14 +53,20 @@ def dot(a, b):
     return sum(x * y for x, y in zip(a, b))
 
 
+def panel(row, column, columns):
+    """Where the value of a row and a column is in `rotation` and `codebooks`."""
+    return row // 16 * 16 * up(columns, 2) + column // 2 * 32 + row % 16 * 2 + column % 2
+
+
 class Index:
+    """What is the same for both quantizers; `Saq` and `Rvq` have the rest."""
+
     def __init__(self, data):
         # The container.
         expect("magic", data[:8], b"NONIUS\x1a\n")
-        (version, header_len, flags, self.dim, self.count, self.metric, quantizer, sections,
-         _, table, file_len) = struct.unpack_from("<IIIIQIIIIQQ", data, 8)
+        (version, header_len, flags, self.dim, self.count, self.metric, _, sections, _,
+         table, file_len) = struct.unpack_from("<IIIIQIIIIQQ", data, 8)
         expect("version", (version, header_len, flags, table), (1, 128, 0, 128))
-        expect("quantizer", quantizer, 1)
         expect("length", file_len, len(data))
         expect("header checksum", struct.unpack_from("<I", data, 124)[0], crc32c(data[:124]))
         end = 128 + 40 * sections
@@ -77,41 +84,25 @@ class Index:
             part[name] = data[offset:end]
             expect(f"{name}: checksum", checksum, crc32c(part[name]))
         expect("end of the file", end, len(data))
-        expect("kinds", sorted(part), sorted(KINDS.values()))
+        expect("kinds", sorted(part), sorted(set(KINDS.values()) - self.FOREIGN_KINDS))
 
-        # Meta and segments.
+        # Meta, and how codes lie in `scan` and `rest`.
         expect("length of meta", len(part["meta"]), 112)
-        (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, _, _,
-         self.scale, self.low, self.step, self.correction, self.shift_step, _, self.near_mean,
-         self.near_deviation, spilled, number_bits) = struct.unpack_from(
-            "<QQIIIIIIQffffffffQI", part["meta"])
+        (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, spec, _,
+         self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
+         self.near_mean, self.near_deviation, spilled, number_bits, self.levels, self.weight,
+         reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIf12s", part["meta"])
+        expect("reserved bytes of meta", reserved, bytes(12))
+        for name, value, allowed in (
+                ("spec", spec, self.SPECS),
+                ("additive_bytes", self.additive_bytes, self.STEPPED if self.step > 0 else (4,))):
+            if value not in allowed:
+                sys.exit(f"{name}: expected one of {allowed}, found {value}")
         list_bits = (self.nlist - 1).bit_length()
         place_bytes = 4 if list_bits + number_bits <= 32 else 8
         expect("dims", self.dims, up(self.dim, 8))
-        start = group = rest = 0
-        factor = self.additive_bytes + self.lists
-        self.segments = []
-        for at in range(0, len(part["segments"]), 40):
-            s = {}
-            (s["dims"], s["bits"], s["scan_bits"], s["unit"], s["inner"], s["outer"],
-             s["full_error"], s["scan_error"], s["norm"],
-             s["typical"]) = struct.unpack_from("<IIIfffffff", part["segments"], at)
-            s["rest_bits"] = s["bits"] - s["scan_bits"]
-            s["start"], s["group"], s["factor"], s["rest_scale"] = start, group, factor, rest
-            s["scale_bytes"] = 1 if s["bits"] <= 4 else 2
-            start += s["dims"]
-            group += s["dims"] * s["scan_bits"] // 4
-            if s["scan_bits"]:
-                factor += s["scale_bytes"]
-            else:
-                rest += s["scale_bytes"]
-            self.segments.append(s)
-        for s in self.segments:
-            s["rest_start"] = rest
-            rest += s["dims"] * s["rest_bits"] // 8
-        expect("dimensions of the segments", start, self.dims)
-        self.groups, self.rest_bytes = group, rest
-        self.block_bytes = 16 * group + 32 * factor
+        self.lay_out(part)
+        self.block_bytes = self.code_bytes + 32 * sum(self.factor_sizes)
 
         # The other sections, each with its length.
         dim, dims, rows = self.dim, self.dims, self.nlist if self.lists else 0
@@ -135,11 +126,8 @@ class Index:
         self.mean = array("f", part["mean"])
         scales = array("f", part["rotation-scales"])
         packed = array("h", part["rotation"])
-        self.rotation = [
-            [scales[i] * packed[i // 16 * 16 * up(dim, 2) + j // 2 * 32 + i % 16 * 2 + j % 2]
-             for j in range(dim)]
-            for i in range(dims)
-        ]
+        self.rotation = [[scales[i] * packed[panel(i, j, dim)] for j in range(dim)]
+                         for i in range(dims)]
         units = [struct.unpack_from("<f", part["list-factors"], 16 * list_ + 8)[0] / 256
                  for list_ in range(rows)]
         self.centroids = [units[n // dims] * x
@@ -190,42 +178,114 @@ class Index:
         return self.centroids[list_ * self.dims:(list_ + 1) * self.dims]
 
     def head(self, list_, number):
-        """The bytes in `scan` of a vector or copy of a list."""
+        """The first codes of a vector or copy of a list, and its factors: its bytes in `scan`."""
         lane = number % 32
         at = (self.table[list_][1] + number // 32) * self.block_bytes
         block = self.scan[at:at + self.block_bytes]
-        high = 4 if lane >= 16 else 0
-        groups = bytes(block[16 * g + lane % 16] >> high & 15 for g in range(self.groups))
-        factors = b""
-        sizes = [self.additive_bytes] + [1] * self.lists
-        sizes += [s["scale_bytes"] for s in self.segments if s["scan_bits"]]
-        offset = 16 * self.groups
-        for size in sizes:
-            factors += block[offset + lane * size:offset + (lane + 1) * size]
+        factors, offset = [], self.code_bytes
+        for size in self.factor_sizes:
+            factors.append(block[offset + lane * size:offset + (lane + 1) * size])
             offset += 32 * size
-        return groups + factors
+        return self.first_codes(block, lane), factors
+
+    def find(self, position):
+        """The list of a vector, and its head."""
+        list_ = max(n for n in range(self.nlist) if self.table[n][0] <= position)
+        return list_, self.head(list_, position - self.table[list_][0])
+
+    def additive(self, raw):
+        """What an additive factor stands for."""
+        if len(raw) == 4:
+            return struct.unpack("<f", raw)[0]
+        above, below, away = {
+            1: (192, 224, lambda m: 4.0 ** m),
+            2: (57344, 61440, lambda m: 2.0 ** (m // 32) * (1 + m % 32 / 32)),
+        }[len(raw)]
+        a = int.from_bytes(raw, "little")
+        if a < above:
+            return self.low + self.step * a
+        if a < below:
+            return self.low + self.step * (above - 1) + self.step * away(a - above)
+        return self.low - self.step * away(a - below)
+
+    def decode(self, position):
+        list_, point = self.point(position)
+        y = [a + b for a, b in zip(point, self.centroid(list_))]
+        return [(self.mean[j] + sum(self.rotation[i][j] * y[i] for i in range(self.dims)))
+                / self.scale for j in range(self.dim)]
+
+    def rotate(self, query):
+        """The query in units of the index, and rotated."""
+        if self.metric == 2:
+            norm = sqrt(dot(query, query))
+            query = [x / norm for x in query]
+        query = [x * self.scale for x in query]
+        centred = [x - m for x, m in zip(query, self.mean)]
+        return query, [dot(row, centred) for row in self.rotation]
+
+    def list_key(self, rotated, c):
+        """What the keys of the vectors of a list with centroid c have in common, and alpha."""
+        query, q = rotated
+        inner_product = self.metric == 1
+        alpha = 1 if inner_product else 2
+        return (-dot(query, self.mean) if inner_product else dot(q, q)) - alpha * dot(q, c), alpha
+
+    def distance(self, key):
+        if self.metric == 0:
+            return max(key, 0.0) / self.scale ** 2
+        if self.metric == 1:
+            return -key / self.scale ** 2
+        return min(max(key / 2, 0.0), 2.0)
+
+
+class Saq(Index):
+    FOREIGN_KINDS = {"codebooks", "codebook-scales"}
+    SPECS = (0, 1, 2)
+    STEPPED = (2,)
+
+    def lay_out(self, part):
+        expect("levels and weight", (self.levels, self.weight), (0, 0))
+        start = group = rest = 0
+        self.factor_sizes = [self.additive_bytes] + [1] * self.lists
+        self.segments = []
+        for at in range(0, len(part["segments"]), 40):
+            s = {}
+            (s["dims"], s["bits"], s["scan_bits"], s["unit"], s["inner"], s["outer"],
+             s["full_error"], s["scan_error"], s["norm"],
+             s["typical"]) = struct.unpack_from("<IIIfffffff", part["segments"], at)
+            s["rest_bits"] = s["bits"] - s["scan_bits"]
+            s["start"], s["group"], s["rest_scale"] = start, group, rest
+            s["factor"] = len(self.factor_sizes)
+            s["scale_bytes"] = 1 if s["bits"] <= 4 else 2
+            start += s["dims"]
+            group += s["dims"] * s["scan_bits"] // 4
+            if s["scan_bits"]:
+                self.factor_sizes.append(s["scale_bytes"])
+            else:
+                rest += s["scale_bytes"]
+            self.segments.append(s)
+        for s in self.segments:
+            s["rest_start"] = rest
+            rest += s["dims"] * s["rest_bits"] // 8
+        expect("dimensions of the segments", start, self.dims)
+        self.code_bytes, self.rest_bytes = 16 * group, rest
+
+    def first_codes(self, block, lane):
+        """The 4 bits of each group."""
+        high = 4 if lane >= 16 else 0
+        return [byte >> high & 15 for byte in block[lane % 16:self.code_bytes:16]]
 
     def vector(self, position):
         """List, code, tops of the first stage, scales, additive factor and shift."""
-        list_ = max(n for n in range(self.nlist) if self.table[n][0] <= position)
-        number = position - self.table[list_][0]
-        lane = number % 32
-        at = (self.table[list_][1] + number // 32) * self.block_bytes
-        block = self.scan[at:at + self.block_bytes]
+        list_, (groups, factors) = self.find(position)
         row = self.rest[position * self.rest_bytes:(position + 1) * self.rest_bytes]
-
-        def factor(offset, size):
-            at = 16 * self.groups + 32 * offset + lane * size
-            return block[at:at + size]
-
         codes, tops, scales = [], [], []
         for s in self.segments:
             n, width = s["dims"], s["scan_bits"]
             top = [0] * n
             for i in range(n if width else 0):
                 per_group = 4 // width
-                byte = block[16 * (s["group"] + i // per_group) + lane % 16]
-                nibble = byte >> 4 if lane >= 16 else byte & 15
+                nibble = groups[s["group"] + i // per_group]
                 top[i] = nibble >> width * (i % per_group) & (1 << width) - 1
             code = [t << s["rest_bits"] for t in top]
             at, left = s["rest_start"], s["rest_bits"]
@@ -242,7 +302,7 @@ class Index:
                     code[i] |= (row[at + byte] >> bit & (1 << w) - 1) << left
                 at += n * w // 8
             if s["scan_bits"]:
-                raw = factor(s["factor"], s["scale_bytes"])
+                raw = factors[s["factor"]]
             else:
                 raw = row[s["rest_scale"]:s["rest_scale"] + s["scale_bytes"]]
             k = int.from_bytes(raw, "little")
@@ -255,58 +315,31 @@ class Index:
             codes.append(code)
             tops.append(top)
             scales.append(scale * s["unit"])
-
-        def away(m):
-            return 2.0 ** (m // 32) * (1 + m % 32 / 32)
-
-        raw = factor(0, self.additive_bytes)
-        if self.additive_bytes == 4:
-            additive = struct.unpack("<f", raw)[0]
-        else:
-            a = int.from_bytes(raw, "little")
-            if a <= 57343:
-                additive = self.low + self.step * a
-            elif a < 61440:
-                additive = self.low + self.step * 57343 + self.step * away(a - 57344)
-            else:
-                additive = self.low - self.step * away(a - 61440)
         shift = 0.0
         if self.lists:
-            h = factor(self.additive_bytes, 1)[0]
-            shift = (h - 128) * self.shift_step if h else float("-inf")
-        return list_, codes, tops, scales, additive, shift
+            h = factors[1][0]
+            shift = (h - 128) * self.shift_step if h else -inf
+        return list_, codes, tops, scales, self.additive(factors[0]), shift
 
-    def decode(self, position):
+    def point(self, position):
+        """The list of a vector, and the best guess of its residual."""
         list_, codes, _, scales, _, _ = self.vector(position)
-        y = []
+        point = []
         for s, code, scale in zip(self.segments, codes, scales):
             if s["bits"] == 0:
-                y += [0.0] * s["dims"]
+                point += [0.0] * s["dims"]
                 continue
             shorter = s["norm"] ** 2 / (s["norm"] ** 2 + s["full_error"] ** 2)
             half = (2 ** s["bits"] - 1) / 2
-            y += [(c - half) * scale * shorter for c in code]
-        y = [a + b for a, b in zip(y, self.centroid(list_))]
-        return [(self.mean[j] + sum(self.rotation[i][j] * y[i] for i in range(self.dims)))
-                / self.scale for j in range(self.dim)]
-
-    def rotate(self, query):
-        """The query in units of the index, and rotated."""
-        if self.metric == 2:
-            norm = sqrt(dot(query, query))
-            query = [x / norm for x in query]
-        query = [x * self.scale for x in query]
-        centred = [x - m for x, m in zip(query, self.mean)]
-        return query, [dot(row, centred) for row in self.rotation]
+            point += [(c - half) * scale * shorter for c in code]
+        return list_, point
 
     def estimate(self, rotated, position, confidence=3.0):
         """Distance, and a lower bound of the key less the key."""
-        query, q = rotated
+        _, q = rotated
         list_, codes, tops, scales, additive, shift = self.vector(position)
         c = self.centroid(list_)
-        inner_product = self.metric == 1
-        alpha = 1 if inner_product else 2
-        k = (-dot(query, self.mean) if inner_product else dot(q, q)) - alpha * dot(q, c)
+        k, alpha = self.list_key(rotated, c)
         energy, product = [], 0.0
         lower = k + additive + shift
         for s, code, top, scale in zip(self.segments, codes, tops, scales):
@@ -344,13 +377,49 @@ class Index:
             d = (norm_sq + tail ** 2 + sum(energy) - key) / 2 if self.lists else product
             cosine = min(max(d / sqrt(norm_sq * kept_energy), 0.0), 1.0)
             key -= alpha * self.correction * cosine ** 2 * tail * sqrt(energy[-1])
-        if self.metric == 0:
-            distance = max(key, 0.0) / self.scale ** 2
-        elif self.metric == 1:
-            distance = -key / self.scale ** 2
-        else:
-            distance = min(max(key / 2, 0.0), 2.0)
-        return distance, lower - key
+        return self.distance(key), lower - key
+
+
+class Rvq(Index):
+    FOREIGN_KINDS = {"segments"}
+    SPECS = (3, 4)
+    STEPPED = (1, 2)
+
+    def lay_out(self, part):
+        expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
+                                          self.near_mean, self.near_deviation), (0,) * 5)
+        if not 1 <= self.levels <= 256:
+            sys.exit(f"{self.levels} levels")
+        expect("length of codebook-scales", len(part["codebook-scales"]), 1024 * self.levels)
+        expect("length of codebooks", len(part["codebooks"]), 512 * self.levels * self.dims)
+        self.row_scales = array("f", part["codebook-scales"])
+        self.codebooks = array("h", part["codebooks"])
+        self.factor_sizes = [self.additive_bytes]
+        self.code_bytes, self.rest_bytes = 32 * self.levels, 0
+
+    def first_codes(self, block, lane):
+        """The number of a centroid in each level."""
+        return block[lane:self.code_bytes:32]
+
+    def sum(self, code):
+        """The sum of the centroids of a code."""
+        rows = [256 * level + number for level, number in enumerate(code)]
+        return [sum(self.row_scales[r] * self.codebooks[panel(r, i, self.dims)] for r in rows)
+                for i in range(self.dims)]
+
+    def point(self, position):
+        list_, (code, _) = self.find(position)
+        return list_, self.sum(code)
+
+    def estimate(self, rotated, position):
+        """Distance. All is read at once: there is no lower bound, as if it were always below."""
+        list_, (code, (additive,)) = self.find(position)
+        k, alpha = self.list_key(rotated, self.centroid(list_))
+        key = k + self.additive(additive) - alpha * self.weight * dot(rotated[1], self.sum(code))
+        return self.distance(key), -inf
+
+
+QUANTIZERS = {1: Saq, 2: Rvq}
 
 
 def close(what, found, expected, tolerance):
@@ -373,7 +442,8 @@ def read_npy(path):
 def main():
     index_path, query_path, ids_path, distances_path = sys.argv[1:]
     with open(index_path, "rb") as file:
-        index = Index(file.read())
+        data = file.read()
+    index = QUANTIZERS[struct.unpack_from("<I", data, 36)[0]](data)
     queries, found, distances = map(read_npy, (query_path, ids_path, distances_path))
     worst = above = compared = 0
     for query, ids, row in list(zip(queries, found, distances))[:QUERIES]:

@@ -7,7 +7,7 @@ use half::f16;
 use nonius_simd::{
     BLOCK, FieldQuery, Fields, Panels, Panels8, Vectorize, Word, at_most, dot_f16, dot_f32,
     dot_fields, field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, l2_sqs_f32, level,
-    matmul_f32, scan_blocks, transpose_16,
+    matmul_f32, scan_blocks, sum_bytes, transpose_16,
 };
 
 /// What a run of a case comes to.
@@ -66,6 +66,7 @@ const VECTORS: usize = 64;
 pub fn kernels() -> Vec<Case> {
     let mut cases = products();
     cases.extend(scans());
+    cases.extend(byte_sums());
     cases.extend(fields());
     for dim in DIMENSIONS {
         cases.extend(distances(dim, [dot_f32, l2_sq_f32], |x| x));
@@ -171,6 +172,19 @@ fn scans() -> Vec<Case> {
             black_box(level().vectorize(Read(black_box(&read[start..][..size]))));
         }),
     ]
+}
+
+/// Sums of what bytes look up, of codes that stay in the cache: 23 levels.
+fn byte_sums() -> Vec<Case> {
+    const LEVELS: usize = 23;
+    const BLOCKS: usize = 16;
+    let codes = bytes(BLOCKS * LEVELS * BLOCK);
+    let lut = bytes(LEVELS * 256);
+    let mut sums = vec![0u16; BLOCKS * BLOCK];
+    vec![Case::new("sum_bytes", IN_CACHE, Work::Vectors(BLOCKS * BLOCK), move || {
+        let lut = lut.as_chunks::<256>().0;
+        sum_bytes(black_box(&codes), LEVELS * BLOCK, lut, black_box(&mut sums));
+    })]
 }
 
 /// The refinement of survivors, segment by segment.

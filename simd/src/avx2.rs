@@ -9,6 +9,7 @@ use half::f16;
 
 use crate::layout::{BLOCK, Fields};
 use crate::parts::{part_kernels, scan_kernel};
+use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
 
 /// The 16 sums of a panel.
@@ -286,6 +287,12 @@ fn load_half(values: &[u8; 16]) -> __m256i {
 }
 
 scan_kernel!(scan_blocks, scan_piece, "avx2,fma,f16c,bmi1,bmi2,popcnt");
+
+/// See [`crate::sum_bytes`]: there is no faster way to look up 256 entries than one by one.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    scalar::sum_bytes(codes, stride, lut, sums);
+}
 
 /// Two groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
 #[inline]

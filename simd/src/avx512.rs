@@ -10,6 +10,7 @@ use half::f16;
 use crate::dispatch::has_vbmi;
 use crate::layout::{BLOCK, Fields};
 use crate::parts::{part_kernels, scan_kernel};
+use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
 use crate::transpose::Word;
 
@@ -269,6 +270,94 @@ scan_kernel!(
     scan_piece_vbmi,
     "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2"
 );
+
+/// See [`crate::sum_bytes`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+pub(crate) fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    if has_vbmi() {
+        // SAFETY: the processor has VBMI, which was just checked, and the features of this
+        // function.
+        unsafe { sum_bytes_vbmi(codes, stride, lut, sums) }
+    } else {
+        scalar::sum_bytes(codes, stride, lut, sums);
+    }
+}
+
+/// Blocks whose sums are kept in registers while a table is looked up.
+const BLOCKS_AT_ONCE: usize = 8;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
+fn sum_bytes_vbmi(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    for (piece, sums) in sums.chunks_mut(BLOCKS_AT_ONCE * BLOCK).enumerate() {
+        let codes = &codes[piece * BLOCKS_AT_ONCE * stride..];
+        let sums = sums.as_chunks_mut::<BLOCK>().0;
+        match sums.len() {
+            1 | 2 => sum_pairs::<1>(codes, stride, lut, sums),
+            3 | 4 => sum_pairs::<2>(codes, stride, lut, sums),
+            5 | 6 => sum_pairs::<3>(codes, stride, lut, sums),
+            _ => sum_pairs::<4>(codes, stride, lut, sums),
+        }
+    }
+}
+
+/// Up to `PAIRS` pairs of blocks: `vpermi2b` looks up 128 entries for 64 bytes, and the highest bit of
+/// a byte tells which half of its table is meant.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,bmi2")]
+fn sum_pairs<const PAIRS: usize>(
+    codes: &[u8],
+    stride: usize,
+    lut: &[[u8; 256]],
+    sums: &mut [[u16; BLOCK]],
+) {
+    // Of a pair that is none, the second block is the first one again, and not written.
+    let last = sums.len() - 1;
+    // Sums of two neighbouring vectors as one 16-bit number, and of the upper of them, as in `look_up`.
+    let (mut pairs, mut odds) = ([zero(); PAIRS], [zero(); PAIRS]);
+    for (column, table) in lut.iter().enumerate() {
+        let [a, b, c, d] = table.as_chunks::<64>().0 else { unreachable!() };
+        let [a, b, c, d] = [load_u8(a), load_u8(b), load_u8(c), load_u8(d)];
+        for pair in 0..PAIRS {
+            let block = |number: usize| {
+                let at = number.min(last) * stride + column * BLOCK;
+                load_block(codes[at..].first_chunk())
+            };
+            let first = _mm512_castsi256_si512(block(2 * pair));
+            let index = _mm512_inserti64x4::<1>(first, block(2 * pair + 1));
+            let entries = _mm512_mask_blend_epi8(
+                _mm512_movepi8_mask(index),
+                _mm512_permutex2var_epi8(a, index, b),
+                _mm512_permutex2var_epi8(c, index, d),
+            );
+            pairs[pair] = _mm512_add_epi16(pairs[pair], entries);
+            odds[pair] = _mm512_add_epi16(odds[pair], _mm512_srli_epi16::<8>(entries));
+        }
+    }
+    for (pair, sums) in sums.chunks_mut(2).enumerate() {
+        let even = _mm512_sub_epi16(pairs[pair], _mm512_slli_epi16::<8>(odds[pair]));
+        // Each lane of 128 bits has 16 vectors of a block: 8 even ones and 8 odd ones.
+        let low = _mm512_unpacklo_epi16(even, odds[pair]);
+        let high = _mm512_unpackhi_epi16(even, odds[pair]);
+        let orders = [
+            _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0),
+            _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4),
+        ];
+        for (sums, order) in sums.iter_mut().zip(orders) {
+            store_u16(sums, _mm512_permutex2var_epi64(low, order, high));
+        }
+    }
+}
+
+/// The 32 bytes of a block; zeros if there are none.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
+fn load_block(bytes: Option<&[u8; BLOCK]>) -> __m256i {
+    match bytes {
+        // SAFETY: the array has the 32 bytes that are read; the load needs no alignment.
+        Some(bytes) => unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) },
+        None => _mm256_setzero_si256(),
+    }
+}
 
 /// Four groups at a time, each in its 128-bit lane: `vpshufb` looks up 16 entries in each lane.
 #[inline]

@@ -249,6 +249,39 @@ pub(crate) fn scan_blocks_at(
     dispatch!(level, scan_blocks(codes, stride, pieces, lut, sums));
 }
 
+/// Sums of what bytes look up, for whole blocks of 32 vectors.
+///
+/// Block `i` starts at byte `i * stride` of `codes` and holds, for each table of `lut`, 32 bytes, one of
+/// each vector. For each vector the entries that its bytes select are summed: `sums[i * 32 + v]`.
+///
+/// # Panics
+/// If there are more than 257 tables (where a `u16` sum could overflow), if `stride` is less than the
+/// bytes of a block, or if a slice is too short or no whole number of blocks.
+pub fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    sum_bytes_at(level(), codes, stride, lut, sums);
+}
+
+/// [`sum_bytes`] at a given level.
+pub(crate) fn sum_bytes_at(
+    level: Level,
+    codes: &[u8],
+    stride: usize,
+    lut: &[[u8; 256]],
+    sums: &mut [u16],
+) {
+    let blocks = sums.len() / BLOCK;
+    assert_eq!(sums.len(), blocks * BLOCK, "sums come in blocks of {BLOCK}");
+    assert!(lut.len() <= 257, "{} tables could overflow 16-bit sums", lut.len());
+    let bytes = lut.len() * BLOCK;
+    assert!(stride >= bytes, "blocks of {bytes} bytes overlap at a stride of {stride}");
+    if blocks == 0 {
+        return;
+    }
+    let found = codes.len();
+    assert!(found >= (blocks - 1) * stride + bytes, "{found} bytes of codes for {blocks} blocks");
+    dispatch!(level, sum_bytes(codes, stride, lut, sums));
+}
+
 /// The bytes that `count` fields of `width` bits take; `count` is a multiple of 8.
 pub fn field_bytes(width: u32, count: usize) -> usize {
     count * width as usize / 8

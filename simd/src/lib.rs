@@ -46,6 +46,6 @@ pub use float::{
 };
 pub use layout::{
     BLOCK, FieldQuery, Fields, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16,
-    scan_blocks,
+    scan_blocks, sum_bytes,
 };
 pub use transpose::{Word, transpose_16};

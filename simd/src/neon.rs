@@ -254,6 +254,40 @@ fn scan_piece(codes: &[u8], lut: &[u8], sums: &mut [u16; BLOCK]) {
     }
 }
 
+/// See [`crate::sum_bytes`]: `tbl` looks up 64 entries, and `tbx` leaves alone what is not among its own.
+#[target_feature(enable = "neon")]
+pub(crate) fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let codes = codes[block * stride..].as_chunks::<BLOCK>().0;
+        // Of vectors 0..8, 8..16, 16..24 and 24..32.
+        let mut totals = [vdupq_n_u16(0); 4];
+        for (table, codes) in lut.iter().zip(codes) {
+            for (half, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
+                let mut index = load_u8(codes);
+                let mut entries = vdupq_n_u8(0);
+                for quarter in table.as_chunks::<64>().0 {
+                    entries = vqtbx4q_u8(entries, load_quarter(quarter), index);
+                    index = vsubq_u8(index, vdupq_n_u8(64));
+                }
+                totals[2 * half] = vaddw_u8(totals[2 * half], vget_low_u8(entries));
+                totals[2 * half + 1] = vaddw_high_u8(totals[2 * half + 1], entries);
+            }
+        }
+        for (sums, total) in sums.as_chunks_mut::<8>().0.iter_mut().zip(totals) {
+            // SAFETY: the array has room for the eight numbers that are written.
+            unsafe { vst1q_u16(sums.as_mut_ptr(), total) }
+        }
+    }
+}
+
+/// A quarter of a table.
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_quarter(values: &[u8; 64]) -> uint8x16x4_t {
+    // SAFETY: the array has the 64 bytes that are read.
+    unsafe { vld1q_u8_x4(values.as_ptr()) }
+}
+
 part_kernels!("neon");
 
 /// At most 16 values, then zeros.

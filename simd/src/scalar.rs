@@ -65,6 +65,21 @@ pub fn scan_blocks(codes: &[u8], stride: usize, pieces: &[usize], lut: &[u8], su
     }
 }
 
+/// See [`crate::sum_bytes`]. Inlined, so that it is also what a level without a byte table of 256 entries
+/// compiles for itself.
+#[inline(always)]
+pub fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16]) {
+    for (block, sums) in sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let codes = codes[block * stride..].as_chunks::<BLOCK>().0;
+        sums.fill(0);
+        for (table, codes) in lut.iter().zip(codes) {
+            for (sum, &code) in sums.iter_mut().zip(codes) {
+                *sum += u16::from(table[usize::from(code)]);
+            }
+        }
+    }
+}
+
 /// See [`crate::dot_fields`].
 pub fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
     for (part, sum) in parts.iter().zip(sums) {

@@ -4,7 +4,7 @@ use half::f16;
 use proptest::prelude::*;
 
 use crate::float::matmul_f32_at;
-use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at};
+use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at, sum_bytes_at};
 use crate::transpose::transpose_16_at;
 use crate::{
     BLOCK, FieldQuery, Fields, Level, Panels, Panels8, at_most, available, dot_f16, dot_f32,
@@ -253,6 +253,42 @@ fn scan_keeps_pieces_apart() {
             let codes = numbers.u8s((blocks.max(1) - 1) * stride + groups * 16);
             check_scan(blocks, stride, &pieces, &codes, &numbers.u8s(groups * 16));
         }
+    }
+}
+
+#[test]
+fn sums_of_bytes_agree_on_all_shapes() {
+    let mut numbers = Numbers(24);
+    for tables in (0..=9).chain([23, 64, 255, 256, 257]) {
+        let bytes = numbers.u8s(tables * 256);
+        let lut = bytes.as_chunks::<256>().0;
+        for blocks in (0..=11).chain([16, 33]) {
+            for extra in [0, 1, 40] {
+                let stride = tables * BLOCK + extra;
+                // No byte more than the last block needs.
+                let codes = numbers.u8s((blocks.max(1) - 1) * stride + tables * BLOCK);
+                let mut expected = vec![0u16; blocks * BLOCK];
+                for block in 0..blocks {
+                    for v in 0..BLOCK {
+                        for (column, table) in lut.iter().enumerate() {
+                            let code = codes[block * stride + column * BLOCK + v];
+                            expected[block * BLOCK + v] += u16::from(table[usize::from(code)]);
+                        }
+                    }
+                }
+                for level in levels() {
+                    let mut sums = vec![77u16; expected.len()];
+                    sum_bytes_at(level, &codes, stride, lut, &mut sums);
+                    assert_eq!(sums, expected, "{level}: {blocks} blocks of {tables} tables");
+                }
+            }
+        }
+    }
+    let lut = vec![[255u8; 256]; 257];
+    for level in levels() {
+        let mut sums = [0u16; BLOCK];
+        sum_bytes_at(level, &[255; 257 * BLOCK], 257 * BLOCK, &lut, &mut sums);
+        assert_eq!(sums, [65_535; BLOCK], "{level}");
     }
 }
 

@@ -179,6 +179,7 @@ struct Buffers {
     scaled: Vec<f32>,
     rows: RowsI16,
     product: Vec<i32>,
+    rotated: Vec<f32>,
     query: Query,
     view: View,
     centroid: Vec<f32>,
@@ -187,10 +188,11 @@ struct Buffers {
 
 /// Estimates the key of every vector, by id (here the row number).
 fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
-    let Buffers { scaled, rows, product, query, view, centroid, scan } = buffers;
+    let Buffers { scaled, rows, product, rotated, query, view, centroid, scan } = buffers;
     let scaled = parts.frame().scaled(exact_query, scaled);
-    parts.rotate(scaled, rows, product, &mut query.rotated.values);
-    parts.codec.prepare(query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
+    parts.rotate(scaled, rows, product, rotated);
+    parts.codec.load(rotated, query);
+    parts.codec.prepare(rotated, 0, query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
     let inverse = parts.frame().scale.recip();
     keys.clear();
     keys.resize(parts.count, 0.0);

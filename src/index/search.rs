@@ -162,6 +162,8 @@ impl<'a> Searcher<'a> {
         self.timers.lap(Piece::Rotate);
         self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated);
         self.timers.lap(Piece::Rank);
+        parts.codec.load(&self.rotated, &mut self.query);
+        self.timers.lap(Piece::Tables);
         Ok(())
     }
 
@@ -176,9 +178,6 @@ impl<'a> Searcher<'a> {
         let frame = parts.frame();
         self.ranking.take(parts, row, params.nprobe);
         self.timers.lap(Piece::Rank);
-        let values = &mut self.query.rotated.values;
-        values.clear();
-        values.extend_from_slice(&self.rotated[row * frame.dims..][..frame.dims]);
         let mean_dot = match frame.metric {
             Metric::InnerProduct => {
                 let query = &self.input[row * frame.dim..][..frame.dim];
@@ -186,7 +185,7 @@ impl<'a> Searcher<'a> {
             }
             Metric::L2 | Metric::Cosine => 0.0,
         };
-        parts.codec.prepare(&mut self.query, mean_dot, params.confidence);
+        parts.codec.prepare(&self.rotated, row, &mut self.query, mean_dot, params.confidence);
         self.timers.lap(Piece::Tables);
         let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
         self.best.reset(held.min(parts.count));
@@ -341,7 +340,7 @@ impl Index {
             return Err(VectorError::DimMismatch { expected: parts.frame().dim, found: dim }.into());
         }
         // Rotation and ranking are matrix products; their results should stay in the cache.
-        let task = (MOST_PRODUCTS / parts.nlist).clamp(1, TASK);
+        let task = (MOST_PRODUCTS / parts.nlist.max(parts.codec.centroids())).clamp(1, TASK);
         let tasks: Vec<Result<_, SearchError>> = queries
             .data()
             .par_chunks(task * dim)

@@ -241,10 +241,36 @@ impl Codec {
         }
     }
 
-    /// Prepares the tables of a query; `query.rotated.values` holds the rotated query. `mean_dot` is
-    /// the inner product of the query with the mean, which only the inner-product metric needs.
-    /// `confidence` is how many deviations of their errors first-stage bounds allow for.
-    pub(crate) fn prepare(&self, query: &mut Query, mean_dot: f32, confidence: f32) {
+    /// How many centroids each query is multiplied with by [`load`](Codec::load).
+    pub(crate) fn centroids(&self) -> usize {
+        match self {
+            Codec::Saq { .. } => 0,
+            Codec::Rvq { inverse, .. } => inverse.len(),
+        }
+    }
+
+    /// Looks at rotated queries (`rows x dims`) together; [`prepare`](Codec::prepare) takes one.
+    pub(crate) fn load(&self, queries: &[f32], query: &mut Query) {
+        if let Codec::Rvq { model, codebooks, inverse, .. } = self {
+            let codes = rvq::QueryModel { model, codebooks, inverse };
+            codes.load(queries, &mut query.rvq);
+        }
+    }
+
+    /// Prepares the tables of loaded query `row` of `queries`. `mean_dot` is the inner product of the
+    /// query with the mean, which only the inner-product metric needs. `confidence` is how many
+    /// deviations of their errors first-stage bounds allow for.
+    pub(crate) fn prepare(
+        &self,
+        queries: &[f32],
+        row: usize,
+        query: &mut Query,
+        mean_dot: f32,
+        confidence: f32,
+    ) {
+        let dims = self.frame().dims;
+        query.rotated.values.clear();
+        query.rotated.values.extend_from_slice(&queries[row * dims..(row + 1) * dims]);
         query.rotated.prepare(self.frame().metric, self.lengths(), mean_dot);
         match self {
             Codec::Saq { model, layout } => {
@@ -253,7 +279,7 @@ impl Codec {
             }
             Codec::Rvq { model, codebooks, inverse, .. } => {
                 let codes = rvq::QueryModel { model, codebooks, inverse };
-                codes.prepare(&query.rotated, &mut query.rvq);
+                codes.prepare(row, &mut query.rvq);
             }
         }
     }

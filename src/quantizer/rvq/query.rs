@@ -1,13 +1,14 @@
 //! Keys of vectors, from the tables of a query.
 //!
 //! A query's table has the inner product of the query with every centroid of every level: what a
-//! vector's code names in it adds up to the inner product with the vector's sum of centroids.
+//! vector's code names in it adds up to the inner product with the vector's sum of centroids. Whole
+//! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding.
 
-use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16, level};
+use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16, level, sum_bytes};
 
 use super::{CENTROIDS, Layout, Model};
-use crate::quantizer::view::{RotatedQuery, report};
-use crate::train::RowsI16;
+use crate::quantizer::view::report;
+use crate::train::{ROUND, RowsI16};
 
 /// Model and codebooks together: what codes of an index mean.
 #[derive(Clone, Copy)]
@@ -26,12 +27,21 @@ pub(crate) struct Tables {
     product: Vec<i32>,
     /// `levels x 256`.
     dots: Vec<[f32; CENTROIDS]>,
+    /// The same in 8 bits: `dots` add up to about `bias + step * sum`.
+    lut: Vec<[u8; CENTROIDS]>,
+    bias: f32,
+    step: f32,
 }
+
+/// How many deviations of what rounding the table adds up to a bound allows for: of all vectors that it
+/// should let pass it stops some in a hundred thousand.
+const ROUNDINGS: f32 = 4.0;
 
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
 pub(crate) struct ScanScratch {
-    keys: Vec<[f32; BLOCK]>,
+    sums: Vec<u16>,
+    bounds: Vec<[f32; BLOCK]>,
     passed: Vec<u32>,
 }
 
@@ -45,23 +55,32 @@ pub(crate) enum Constants<'a> {
 }
 
 impl QueryModel<'_> {
-    /// Prepares the tables of a rotated query.
-    pub(crate) fn prepare(&self, query: &RotatedQuery, tables: &mut Tables) {
-        let Tables { rows, product, dots } = tables;
-        let (dims, levels) = (self.model.frame.dims, self.model.levels);
-        rows.quantize(dims, &query.values);
-        product.resize(levels * CENTROIDS, 0);
-        gemm_i16(rows.values(), Panels::new(levels * CENTROIDS, dims, self.codebooks), product);
+    /// Multiplies rotated queries (`rows x dims`) with all centroids, which are read once for all of
+    /// them; [`prepare`](QueryModel::prepare) does the rest for one.
+    pub(crate) fn load(&self, queries: &[f32], tables: &mut Tables) {
+        let Tables { rows, product, .. } = tables;
+        let (dims, centroids) = (self.model.frame.dims, self.model.levels * CENTROIDS);
+        rows.quantize(dims, queries);
+        product.resize(rows.rows() * centroids, 0);
+        gemm_i16(rows.values(), Panels::new(centroids, dims, self.codebooks), product);
+    }
+
+    /// Prepares the tables of loaded query `row`.
+    pub(crate) fn prepare(&self, row: usize, tables: &mut Tables) {
+        let Tables { rows, product, dots, lut, bias, step } = tables;
+        let levels = self.model.levels;
         dots.resize(levels, [0.0; CENTROIDS]);
-        let inverse = rows.inverse()[0];
-        let products = product.iter().zip(self.inverse);
+        let inverse = rows.inverse()[row];
+        let products = product[row * levels * CENTROIDS..].iter().zip(self.inverse);
         for (dot, (&product, &of_row)) in dots.as_flattened_mut().iter_mut().zip(products) {
             *dot = product as f32 * (of_row * inverse);
         }
+        lut.resize(levels, [0; CENTROIDS]);
+        (*bias, *step) = level().vectorize(Round { dots, lut });
     }
 
-    /// Scans blocks and calls `found` with the number within `blocks` and the key of each vector
-    /// among the first `count` whose key does not exceed `threshold`.
+    /// Scans blocks and calls `found` with the number within `blocks` and the lower bound of each
+    /// vector among the first `count` whose bound does not exceed `threshold`.
     pub(crate) fn scan(
         &self,
         tables: &Tables,
@@ -74,11 +93,14 @@ impl QueryModel<'_> {
     ) {
         let layout = self.model.layout();
         let number = blocks.len() / layout.block_bytes();
-        let ScanScratch { keys, passed } = scratch;
-        keys.resize(number, [0.0; BLOCK]);
+        let ScanScratch { sums, bounds, passed } = scratch;
+        sums.resize(number * BLOCK, 0);
+        bounds.resize(number, [0.0; BLOCK]);
         passed.resize(number, 0);
-        level().vectorize(Keys { model: self.model, layout, tables, constants, blocks, keys });
-        report(keys, passed, count, threshold, found);
+        sum_bytes(blocks, layout.block_bytes(), &tables.lut, sums);
+        let model = self.model;
+        level().vectorize(Bounds { model, layout, tables, constants, blocks, sums, bounds });
+        report(bounds, passed, count, threshold, found);
     }
 
     /// The key of vector `v` of a block; `constant` is what all keys of its list share.
@@ -94,40 +116,73 @@ impl QueryModel<'_> {
     }
 }
 
-struct Keys<'a> {
+/// Rounds a table to 8 bits, each level from its smallest entry on, with one step for all.
+struct Round<'a> {
+    dots: &'a [[f32; CENTROIDS]],
+    lut: &'a mut [[u8; CENTROIDS]],
+}
+
+impl Vectorize for Round<'_> {
+    /// Bias and step.
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn run(self) -> (f32, f32) {
+        let least = |dots: &[f32; CENTROIDS]| {
+            dots.iter().fold(f32::INFINITY, |least, &x| if x < least { x } else { least })
+        };
+        let mut range = 0.0f32;
+        for dots in self.dots {
+            let low = least(dots);
+            let most = dots.iter().fold(low, |most, &x| if x > most { x } else { most });
+            range = if most - low > range { most - low } else { range };
+        }
+        let step = (range / 255.0).max(f32::MIN_POSITIVE);
+        let inverse = 1.0 / step;
+        let mut bias = 0.0;
+        for (dots, lut) in self.dots.iter().zip(self.lut) {
+            let low = least(dots);
+            bias += low;
+            for (entry, &dot) in lut.iter_mut().zip(dots) {
+                *entry = ((dot - low) * inverse + ROUND).to_bits() as u8;
+            }
+        }
+        (bias, step)
+    }
+}
+
+struct Bounds<'a> {
     model: &'a Model,
     layout: Layout,
     tables: &'a Tables,
     constants: Constants<'a>,
     blocks: &'a [u8],
-    keys: &'a mut [[f32; BLOCK]],
+    /// Of each vector.
+    sums: &'a [u16],
+    bounds: &'a mut [[f32; BLOCK]],
 }
 
-impl Vectorize for Keys<'_> {
+impl Vectorize for Bounds<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Keys { model, layout, tables, constants, blocks, keys } = self;
+        let Bounds { model, layout, tables, constants, blocks, sums, bounds } = self;
         let additive = model.frame.additive;
         let weight = model.frame.alpha() * model.weight;
-        let blocks = blocks.chunks_exact(layout.block_bytes());
-        for (number, (keys, block)) in keys.iter_mut().zip(blocks).enumerate() {
-            let (codes, factors) = block.split_at(layout.levels * BLOCK);
-            let mut sums = [0.0f32; BLOCK];
-            for (dots, codes) in tables.dots.iter().zip(codes.as_chunks::<BLOCK>().0) {
-                for (sum, &code) in sums.iter_mut().zip(codes) {
-                    *sum += dots[usize::from(code)];
-                }
-            }
-            let factors = factors.chunks_exact(layout.additive_bytes);
-            let lanes = keys.iter_mut().zip(&sums).zip(factors).enumerate();
-            for (v, ((key, &sum), factor)) in lanes {
-                let constant = match constants {
-                    Constants::One(constant) => constant,
-                    Constants::Each(constants) => constants[number][v],
-                };
-                *key = (constant + additive.read(factor)) - weight * sum;
+        // Rounding is uniform within a step.
+        let roundings = ROUNDINGS * tables.step * (layout.levels as f32 / 12.0).sqrt();
+        let (slope, offset) = (weight * tables.step, weight * (tables.bias + roundings));
+        let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums.as_chunks::<BLOCK>().0);
+        for (number, (bounds, (block, sums))) in bounds.iter_mut().zip(blocks).enumerate() {
+            let factors = block[layout.levels * BLOCK..].chunks_exact(layout.additive_bytes);
+            let constants = match constants {
+                Constants::One(constant) => [constant; BLOCK],
+                Constants::Each(constants) => constants[number],
+            };
+            let lanes = bounds.iter_mut().zip(sums).zip(factors).zip(&constants);
+            for (((bound, &sum), factor), constant) in lanes {
+                *bound = (constant + additive.read(factor)) - (slope * f32::from(sum) + offset);
             }
         }
     }
@@ -143,7 +198,7 @@ mod tests {
     use crate::random::Random;
 
     #[test]
-    fn scanned_keys_are_those_of_single_vectors_and_of_the_formula() {
+    fn keys_are_those_of_the_formula_and_bounds_lie_a_little_below() {
         let mut random = Random::new(1, 0);
         for (dims, levels, bytes, metric) in
             [(8, 1, 1, Metric::L2), (24, 7, 2, Metric::InnerProduct), (40, 13, 4, Metric::Cosine)]
@@ -158,14 +213,17 @@ mod tests {
             };
             let frame = Frame { metric, dim: dims, dims, scale: 1.0, lists: true, additive };
             let model = Model { frame, levels, weight: 1.1 };
-            let query = RotatedQuery { values: normal(dims), ..RotatedQuery::default() };
+            // The second of two queries.
+            let queries = normal(2 * dims);
+            let query = &queries[dims..];
             let codes = QueryModel {
                 model: &model,
                 codebooks: &codebooks.packed,
                 inverse: &codebooks.inverse,
             };
             let mut tables = Tables::default();
-            codes.prepare(&query, &mut tables);
+            codes.load(&queries, &mut tables);
+            codes.prepare(1, &mut tables);
             let layout = model.layout();
             let factors = normal(3 * BLOCK);
             let mut blocks = vec![0u8; 3 * layout.block_bytes()];
@@ -187,21 +245,24 @@ mod tests {
                     let mut found = Vec::new();
                     let each = Constants::Each(&constants);
                     let mut scratch = ScanScratch::default();
-                    codes.scan(&tables, each, &blocks, 90, f32::MAX, &mut scratch, |v, key| {
-                        found.push((v, key));
+                    codes.scan(&tables, each, &blocks, 90, f32::MAX, &mut scratch, |v, bound| {
+                        found.push((v, bound));
                     });
                     assert_eq!(found.len(), 90 - 3, "all but those without a constant");
-                    for (v, key) in found {
+                    for (v, bound) in found {
                         let block =
                             &blocks[v / BLOCK * layout.block_bytes()..][..layout.block_bytes()];
                         let lane = v % BLOCK;
                         let constant = constants[v / BLOCK][lane];
-                        assert_eq!(key, codes.key(&tables, constant, block, lane), "{level} {v}");
+                        let key = codes.key(&tables, constant, block, lane);
+                        let most = 2.2 * 1.1 * 9.0 * tables.step * (levels as f32 / 12.0).sqrt();
+                        assert!(bound <= key + 1e-4 * key.abs(), "{level} {v}: {bound}, {key}");
+                        assert!(bound >= key - most, "{level} {v}: {bound}, {key}, {most}");
                         let mut sum = 0.0;
                         for m in 0..levels {
                             let row = m * CENTROIDS + usize::from(block[m * BLOCK + lane]);
                             let centroid = &centroids[row * dims..(row + 1) * dims];
-                            sum += nonius_simd::dot_f32(centroid, &query.values);
+                            sum += nonius_simd::dot_f32(centroid, query);
                         }
                         let exact = constant + factors[v] - model.frame.alpha() * 1.1 * sum;
                         let tolerance = 2e-3 * (dims * levels) as f32 + additive.step;
