@@ -12,6 +12,7 @@ fn a_warm_searcher_does_not_allocate() {
         (Metric::InnerProduct, "saq:6", 32, Keep::None, 0.0),
         (Metric::L2, "saq:2", 200, Keep::F16, 1.0),
         (Metric::L2, "rabitq", 1, Keep::F16, 0.0),
+        (Metric::L2, "rvq:8B", 100, Keep::F16, 0.5),
     ] {
         let config = IndexConfig { keep, spill, ..config(metric, quantizer, nlist) };
         let index = Index::build(&set.base, &config).unwrap();

@@ -205,9 +205,12 @@ fn the_report_and_the_info_say_what_there_is() {
 fn second_lists_find_more() {
     let set = wordnet();
     let queries = set.some_queries(200);
-    for (metric, quantizer) in
-        [(Metric::L2, "saq:4"), (Metric::InnerProduct, "saq:3"), (Metric::Cosine, "erabitq:2")]
-    {
+    for (metric, quantizer) in [
+        (Metric::L2, "saq:4"),
+        (Metric::InnerProduct, "saq:3"),
+        (Metric::Cosine, "erabitq:2"),
+        (Metric::L2, "rvq:8B"),
+    ] {
         let truth: Vec<Vec<u64>> = truth(metric)[..200].iter().map(|found| ids(found)).collect();
         let build = |spill| {
             let config = IndexConfig { spill, ..config(metric, quantizer, 200) };
