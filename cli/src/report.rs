@@ -17,11 +17,14 @@ pub(crate) fn plan(segments: &[Segment]) -> Vec<PlanSegment> {
     segments.iter().map(|segment| PlanSegment { dims: segment.dims, bits: segment.bits }).collect()
 }
 
-/// A plan for people: `48x7 128x5 208x0`.
+/// A plan for people: `48x7 128x5 208x0`; `none` for a quantizer that has none.
 pub(crate) struct PlanText<'a>(pub(crate) &'a [Segment]);
 
 impl fmt::Display for PlanText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
         for (number, segment) in self.0.iter().enumerate() {
             let gap = if number > 0 { " " } else { "" };
             write!(f, "{gap}{}x{}", segment.dims, segment.bits)?;
@@ -68,6 +71,7 @@ mod tests {
     fn plans_read_well() {
         let segments = [Segment { dims: 48, bits: 7 }, Segment { dims: 80, bits: 0 }];
         assert_eq!(PlanText(&segments).to_string(), "48x7 80x0");
+        assert_eq!(PlanText(&[]).to_string(), "none");
         let json = serde_json::to_string(&plan(&segments)).unwrap();
         assert_eq!(json, r#"[{"dims":48,"bits":7},{"dims":80,"bits":0}]"#);
     }

@@ -116,13 +116,9 @@ fn saq_is_better_than_one_segment_in_as_many_bytes() {
 /// Codes that quantise all dimensions together are the better ones where there are few bytes.
 #[test]
 fn rvq_finds_more_than_saq_in_few_bytes() {
-    for (set, nlist) in [
-        (Set::wordnet(Metric::L2), 1),
-        (Set::wordnet(Metric::InnerProduct), 20),
-        (Set::generated(), 20),
-    ] {
+    for (set, nlist) in [(Set::wordnet(Metric::L2), 1), (Set::generated(), 20)] {
         let rows: Vec<QualityRow> =
-            ["rvq:6B", "rvq:12B", "rvq:20B"].iter().map(|q| set.measure(q, nlist)).collect();
+            ["rvq:6B", "rvq:12B"].iter().map(|q| set.measure(q, nlist)).collect();
         for pair in rows.windows(2) {
             let [fewer, more] = pair else { unreachable!() };
             assert!(more.err_nn < 0.9 * fewer.err_nn, "{fewer:#?} {more:#?}");
@@ -135,9 +131,9 @@ fn rvq_finds_more_than_saq_in_few_bytes() {
             assert!(row.bias_nn.abs() < 0.8 * row.err_nn, "{row:#?}");
             assert!(row.plan.is_empty(), "{row:#?}");
         }
-        let saq = set.measure("saq:20B", nlist);
-        let rvq = &rows[2];
-        assert!(rvq.bytes_per_vector <= 20.0 && saq.bytes_per_vector <= 20.0);
+        let saq = set.measure("saq:12B", nlist);
+        let rvq = &rows[1];
+        assert!(rvq.bytes_per_vector <= 12.0 && saq.bytes_per_vector <= 12.0);
         assert!(rvq.err_nn < 0.9 * saq.err_nn, "{rvq:#?} {saq:#?}");
         assert!(rvq.recall_at_10 > saq.recall_at_10 + 0.05, "{rvq:#?} {saq:#?}");
     }
