@@ -45,6 +45,11 @@ def expect(what, found, expected):
         sys.exit(f"{what}: expected {expected!r}, found {found!r}")
 
 
+def expect_among(what, found, allowed):
+    if found not in allowed:
+        sys.exit(f"{what}: expected one of {allowed!r}, found {found!r}")
+
+
 def up(value, unit):
     return (value + unit - 1) // unit * unit
 
@@ -59,7 +64,8 @@ def panel(row, column, columns):
 
 
 class Index:
-    """What is the same for both quantizers; `Saq` and `Rvq` have the rest."""
+    """What is the same for both quantizers. `Saq` and `Rvq` have the rest, with the kinds that only
+    the other has and what meta may say: spec, and the bytes of an additive factor in steps."""
 
     def __init__(self, data):
         # The container.
@@ -88,16 +94,14 @@ class Index:
 
         # Meta, and how codes lie in `scan` and `rest`.
         expect("length of meta", len(part["meta"]), 112)
-        (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, spec, _,
-         self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
+        (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, spec,
+         _, self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
          self.near_mean, self.near_deviation, spilled, number_bits, self.levels, self.weight,
          reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIf12s", part["meta"])
         expect("reserved bytes of meta", reserved, bytes(12))
-        for name, value, allowed in (
-                ("spec", spec, self.SPECS),
-                ("additive_bytes", self.additive_bytes, self.STEPPED if self.step > 0 else (4,))):
-            if value not in allowed:
-                sys.exit(f"{name}: expected one of {allowed}, found {value}")
+        expect_among("spec", spec, self.SPECS)
+        expect_among("additive_bytes", self.additive_bytes,
+                     self.STEPPED_BYTES if self.step > 0 else (4,))
         list_bits = (self.nlist - 1).bit_length()
         place_bytes = 4 if list_bits + number_bits <= 32 else 8
         expect("dims", self.dims, up(self.dim, 8))
@@ -241,7 +245,7 @@ class Index:
 class Saq(Index):
     FOREIGN_KINDS = {"codebooks", "codebook-scales"}
     SPECS = (0, 1, 2)
-    STEPPED = (2,)
+    STEPPED_BYTES = (2,)
 
     def lay_out(self, part):
         expect("levels and weight", (self.levels, self.weight), (0, 0))
@@ -255,7 +259,7 @@ class Saq(Index):
              s["typical"]) = struct.unpack_from("<IIIfffffff", part["segments"], at)
             s["rest_bits"] = s["bits"] - s["scan_bits"]
             s["start"], s["group"], s["rest_scale"] = start, group, rest
-            s["factor"] = len(self.factor_sizes)
+            s["factor"] = len(self.factor_sizes)  # which one, not its offset
             s["scale_bytes"] = 1 if s["bits"] <= 4 else 2
             start += s["dims"]
             group += s["dims"] * s["scan_bits"] // 4
@@ -383,13 +387,12 @@ class Saq(Index):
 class Rvq(Index):
     FOREIGN_KINDS = {"segments"}
     SPECS = (3, 4)
-    STEPPED = (1, 2)
+    STEPPED_BYTES = (1, 2)
 
     def lay_out(self, part):
         expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
                                           self.near_mean, self.near_deviation), (0,) * 5)
-        if not 1 <= self.levels <= 256:
-            sys.exit(f"{self.levels} levels")
+        expect_among("levels", self.levels, range(1, 257))
         expect("length of codebook-scales", len(part["codebook-scales"]), 1024 * self.levels)
         expect("length of codebooks", len(part["codebooks"]), 512 * self.levels * self.dims)
         self.row_scales = array("f", part["codebook-scales"])

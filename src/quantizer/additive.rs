@@ -5,8 +5,8 @@
 ///
 /// A factor outside the range, of an outlier that the sample did not hold, has a code of its own
 /// kind: its distance from the range in steps. In 16 bits that is a number of 7 exponent and 5
-/// mantissa bits, within 2% of the distance; in 8 bits a power of four, rounded away from the range,
-/// so that an outlier never seems nearer. Every `f32` thus has a code.
+/// mantissa bits, within 2% of the distance; in 8 bits a power of four, rounded up above the range and
+/// down below it, so that no outlier seems nearer than it is. Every `f32` thus has a code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AdditiveCode {
     /// The value of code 0.
@@ -75,17 +75,17 @@ impl AdditiveCode {
 
     fn encode_byte(self, value: f32) -> u8 {
         let steps = (value - self.low) / self.step;
-        if steps < -0.5 {
-            return AdditiveCode::LINEAR_BYTE
-                + 1
-                + AdditiveCode::OUTSIDE_BYTE
-                + outside_byte(-steps);
-        }
         let beyond = steps - f32::from(AdditiveCode::LINEAR_BYTE);
-        if beyond > 0.5 {
-            AdditiveCode::LINEAR_BYTE + 1 + outside_byte(beyond)
+        let outside = AdditiveCode::LINEAR_BYTE + 1;
+        if steps <= -1.0 {
+            let power = (power_bits(-steps) >> 24) as u8;
+            outside + AdditiveCode::OUTSIDE_BYTE + power.min(AdditiveCode::OUTSIDE_BYTE - 1)
+        } else if beyond > 0.5 {
+            let power = power_bits(beyond).div_ceil(1 << 24) as u8;
+            outside + power.min(AdditiveCode::OUTSIDE_BYTE - 1)
         } else {
-            (steps + 0.5) as u8
+            // Up to a step below the range it is the lowest code, not the nearest.
+            (steps.max(0.0) + 0.5) as u8
         }
     }
 
@@ -135,10 +135,10 @@ fn outside(steps: f32) -> u16 {
     ((bits >> 18) as u16).min(AdditiveCode::OUTSIDE - 1)
 }
 
-/// The exponent of the lowest power of four that is no less than a distance in steps.
-fn outside_byte(steps: f32) -> u8 {
-    let bits = steps.clamp(1.0, f32::MAX / 2.0).to_bits() - (127 << 23);
-    (bits.div_ceil(1 << 24) as u8).min(AdditiveCode::OUTSIDE_BYTE - 1)
+/// A distance in steps as the bits of a float, less those of 1: from the 24th bit on is the logarithm to
+/// base 4.
+fn power_bits(steps: f32) -> u32 {
+    steps.clamp(1.0, f32::MAX / 2.0).to_bits() - (127 << 23)
 }
 
 #[cfg(test)]
@@ -169,8 +169,9 @@ mod tests {
                     let error = (found - value).abs();
                     let part = if bytes == 1 { 3.0 } else { 0.02 };
                     assert!(error <= part * beyond + 1.01 * code.step, "{value}: {found}");
-                    if bytes == 1 && beyond > code.step {
-                        assert!((found - edge).abs() >= beyond, "{value} seems nearer: {found}");
+                    if bytes == 1 {
+                        // To half a step: what is just outside is rounded like what is inside.
+                        assert!(found >= value - 0.51 * code.step, "{value} seems nearer: {found}");
                     }
                 }
             }

@@ -4,7 +4,7 @@ use nonius_simd::Vectorize;
 use rayon::prelude::*;
 
 use super::codebooks::{BeamScratch, Codebooks, subtract};
-use super::encode::{Effort, Encoder};
+use super::encode::{Effort, EncodeScratch, Encoder};
 use super::{CENTROIDS, Model};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
@@ -12,7 +12,8 @@ use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::quantizer::additive::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, Rotation, TrainingSet, additive_range, alpha, random_rotation, residuals, spun,
+    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_range, alpha, random_rotation,
+    residuals, spun,
 };
 use crate::quantizer::pairs::find_pairs;
 use crate::quantizer::{QuantizerSpec, RVQ_BYTES};
@@ -84,12 +85,14 @@ pub(crate) fn train(
     drop(left);
     let noise = (alpha * (whole_sq * left_sq / dims as f64).sqrt()) as f32;
     let margin = if set.lists.is_some() { 8.0 * noise } else { 0.0 };
-    let additive = [1, 2]
-        .map(|bytes| AdditiveCode::spanning(low - margin, high + margin, bytes))
+    let additive_bytes = [1, 2]
         .into_iter()
-        .find(|code| code.deviation() <= 0.15 * noise)
-        .unwrap_or(AdditiveCode::EXACT);
-    let levels = levels_with(additive.bytes).max(1);
+        .find(|&bytes| {
+            let code = AdditiveCode::spanning(low - margin, high + margin, bytes);
+            code.deviation() <= 0.15 * noise
+        })
+        .unwrap_or(AdditiveCode::EXACT.bytes);
+    let levels = levels_with(additive_bytes).max(1);
     centroids.truncate(levels * CENTROIDS * dims);
     codes = codes.chunks_exact(most).flat_map(|path| path[..levels].to_vec()).collect();
 
@@ -110,15 +113,16 @@ pub(crate) fn train(
     let vectors = spin.apply(&zeros, &vectors);
     let effort = effort(encoding);
     let (share, weight) = fit_estimate(set, &rotation, &codebooks, &vectors, effort, seed);
-    Ok(Encoder {
+    let mut encoder = Encoder {
         model: Model {
             frame: Frame {
                 metric: set.metric,
                 dim,
                 dims,
-                scale: set.scale,
+                // The sample is in the model's units already.
+                scale: 1.0,
                 lists: set.lists.is_some(),
-                additive,
+                additive: AdditiveCode::EXACT,
             },
             levels,
             weight,
@@ -128,7 +132,46 @@ pub(crate) fn train(
         codebooks,
         share,
         effort,
-    })
+    };
+    if additive_bytes < AdditiveCode::EXACT.bytes {
+        let (low, high) = found_range(&encoder, set);
+        encoder.model.frame.additive = AdditiveCode::spanning(low, high, additive_bytes);
+    }
+    encoder.model.frame.scale = set.scale;
+    Ok(encoder)
+}
+
+/// The range of the additive factors that some of the sample have, and a little more.
+fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
+    const SOME: usize = 4096;
+    let dim = set.sample.dim();
+    let layout = encoder.model.layout();
+    let rows = set.sample.rows().min(SOME);
+    let mut records = vec![0; rows * layout.record_bytes()];
+    let centroids =
+        set.lists.map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
+    records
+        .par_chunks_mut(TASK * layout.record_bytes())
+        .zip(set.sample.data().par_chunks(TASK * dim))
+        .enumerate()
+        .for_each_init(EncodeScratch::default, |scratch, (task, (records, values))| {
+            let count = records.len() / layout.record_bytes();
+            let lists = match (&centroids, set.lists) {
+                (Some(centroids), Some((_, of_row))) => {
+                    Some(Lists { of_row: &of_row[task * TASK..task * TASK + count], centroids })
+                }
+                _ => None,
+            };
+            encoder.encode_rows(&values[..count * dim], lists.as_ref(), scratch, records);
+        });
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    for record in records.chunks_exact(layout.record_bytes()) {
+        let value = encoder.model.frame.additive.read(&record[layout.levels..]);
+        low = low.min(value);
+        high = high.max(value);
+    }
+    let margin = 0.1 * (high - low);
+    (low - margin, high + margin)
 }
 
 fn energy(values: &[f32]) -> f64 {
