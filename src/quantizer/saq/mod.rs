@@ -3,7 +3,7 @@
 //! Li, Deng, Yan, Zhi and Cheng, "SAQ: Pushing the Limits of Vector Quantization through Code
 //! Adjustment and Dimension Segmentation", SIGMOD 2026 (arXiv 2509.12086).
 //!
-//! Residuals are rotated ([`frame`](super::frame)): the rotation is made of the principal components,
+//! Residuals are rotated: the rotation is made of the principal components,
 //! cut into segments, and a random rotation inside each. A segment with `b` bits keeps for each of
 //! its dimensions a code of `b` bits and for all of them one scale; code and scale stand for `ô`,
 //! an unbiased estimate of the residual `o` in the sense that `<ô, o> = |o|^2`.
