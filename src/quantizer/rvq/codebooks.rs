@@ -1,9 +1,9 @@
 //! The centroids of all levels, and the search for the best sum of them.
 
-use nonius_simd::{Panels, Vectorize, gemm_i16, level};
+use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
 
 use super::CENTROIDS;
-use crate::train::RowsI16;
+use crate::train::{RowsI8, RowsI16};
 
 /// Vectors whose beams are extended at once.
 const ROWS: usize = 16;
@@ -20,6 +20,17 @@ pub(crate) struct Codebooks {
     values: Vec<f32>,
     /// Their squared norms.
     norms_sq: Vec<f32>,
+    /// The same in 8 bits, for the beam search.
+    coarse: Coarse,
+}
+
+/// Centroids in 8 bits: good enough to say which sums to go on with, and twice as fast.
+#[derive(Clone, Debug)]
+struct Coarse {
+    /// As [`Panels8`]; each level has its own.
+    packed: Vec<i8>,
+    inverse: Vec<f32>,
+    sums: Vec<i32>,
 }
 
 impl Codebooks {
@@ -34,12 +45,20 @@ impl Codebooks {
             .flat_map(|(row, &inverse)| row[..dims].iter().map(move |&x| f32::from(x) * inverse))
             .collect();
         let norms_sq = values.chunks_exact(dims).map(|c| nonius_simd::dot_f32(c, c)).collect();
+        let mut rows8 = RowsI8::default();
+        rows8.quantize(dims, &values);
+        let coarse = Coarse {
+            packed: Panels8::pack(rows8.rows(), rows8.depth(), rows8.values()),
+            inverse: rows8.inverse().to_vec(),
+            sums: rows8.sums().to_vec(),
+        };
         Codebooks {
             dims,
             packed: Panels::pack(rows.rows(), rows.depth(), rows.values()),
             inverse: rows.inverse().to_vec(),
             values,
             norms_sq,
+            coarse,
         }
     }
 
@@ -112,10 +131,16 @@ impl Codebooks {
     ) {
         let (dims, levels) = (self.dims, self.levels());
         let count = vectors.len() / dims;
-        let BeamScratch { rows, product, entries, next, .. } = scratch;
+        let BeamScratch { rows8: rows, shifted, product, entries, next, .. } = scratch;
         entries.start(vectors);
         for level_number in 0..levels {
-            self.products(level_number, &entries.residuals, rows, product);
+            rows.quantize(dims, &entries.residuals);
+            shifted.clear();
+            shifted.extend(rows.values().iter().map(|&x| (x as u8) ^ 0x80));
+            let size = CENTROIDS * rows.depth();
+            let packed = &self.coarse.packed[level_number * size..(level_number + 1) * size];
+            product.resize(rows.rows() * CENTROIDS, 0);
+            gemm_i8(shifted, Panels8::new(CENTROIDS, dims, packed), product);
             level().vectorize(Extend {
                 codebooks: self,
                 level_number,
@@ -170,6 +195,23 @@ impl Codebooks {
         gemm_i16(rows.values(), Panels::new(CENTROIDS, self.dims, packed), product);
     }
 
+    /// [`scores`](Codebooks::scores) from the product of 8 bits.
+    #[inline(always)]
+    fn coarse_scores(&self, level_number: usize, inverse: f32, product: &[i32], out: &mut [f32]) {
+        let range = level_number * CENTROIDS..(level_number + 1) * CENTROIDS;
+        let Coarse { inverse: inverses, sums, .. } = &self.coarse;
+        let (inverses, sums) = (&inverses[range.clone()], &sums[range.clone()]);
+        let norms_sq = &self.norms_sq[range];
+        let weight = 2.0 * inverse;
+        let centroids = norms_sq.iter().zip(inverses).zip(sums);
+        let rows = out.iter_mut().zip(product).zip(centroids);
+        for ((out, &product), ((&norm_sq, &inverse), &sum)) in rows {
+            // The row's values carry 128 too much.
+            let dot = product.wrapping_sub(sum.wrapping_mul(128));
+            *out = norm_sq - (weight * inverse) * dot as f32;
+        }
+    }
+
     /// For each centroid of a level the squared distance to a row, less the row's squared norm.
     #[inline(always)]
     fn scores(&self, level_number: usize, inverse: f32, product: &[i32], out: &mut [f32]) {
@@ -199,6 +241,8 @@ pub(super) fn subtract(row: &mut [f32], centroid: &[f32]) {
 #[derive(Default)]
 pub(super) struct BeamScratch {
     rows: RowsI16,
+    rows8: RowsI8,
+    shifted: Vec<u8>,
     product: Vec<i32>,
     entries: Entries,
     next: Entries,
@@ -231,7 +275,7 @@ struct Extend<'a> {
     codebooks: &'a Codebooks,
     level_number: usize,
     beam: usize,
-    rows: &'a RowsI16,
+    rows: &'a RowsI8,
     product: &'a [i32],
     entries: &'a Entries,
     next: &'a mut Entries,
@@ -255,7 +299,7 @@ impl Vectorize for Extend<'_> {
                 let entry = v * width + b;
                 let scores = &mut next.scores[b * CENTROIDS..(b + 1) * CENTROIDS];
                 let product = &product[entry * CENTROIDS..(entry + 1) * CENTROIDS];
-                codebooks.scores(level_number, rows.inverse()[entry], product, scores);
+                codebooks.coarse_scores(level_number, rows.inverse()[entry], product, scores);
                 let norm_sq = rows.norms_sq()[entry];
                 for score in scores {
                     *score += norm_sq;
@@ -398,7 +442,8 @@ mod tests {
         for (vector, &code) in vectors.chunks_exact(dims).zip(&codes) {
             let distance = |c: u8| nonius_simd::l2_sq_f32(vector, codebooks.centroid(0, c));
             let least = (0..=255).map(distance).fold(f32::INFINITY, f32::min);
-            assert!(distance(code) <= least * 1.0001);
+            // The search is in 8 bits.
+            assert!(distance(code) <= least * 1.02);
         }
     }
 
