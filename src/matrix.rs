@@ -127,6 +127,20 @@ impl<'a> MatrixView<'a> {
     }
 }
 
+/// Adds a row to another one.
+pub(crate) fn add(row: &mut [f32], other: &[f32]) {
+    for (x, other) in row.iter_mut().zip(other) {
+        *x += other;
+    }
+}
+
+/// Subtracts a row from another one.
+pub(crate) fn subtract(row: &mut [f32], other: &[f32]) {
+    for (x, other) in row.iter_mut().zip(other) {
+        *x -= other;
+    }
+}
+
 /// Finds the first value that is NaN or infinite; `first_row` is the number of the first row of
 /// `data`, for the error's sake.
 pub(crate) fn check_finite(dim: usize, first_row: usize, data: &[f32]) -> Result<(), VectorError> {

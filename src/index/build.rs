@@ -22,7 +22,7 @@ use super::format::{
 use super::lists::ListWriters;
 use super::rank::CompactCentroids;
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
-use crate::matrix::{MAX_DIM, MatrixView, check_finite};
+use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
 use crate::progress::{Progress, ProgressFn, Stage};
 use crate::quantizer::codec::{self, EncodeScratch, Encoder};
 use crate::quantizer::frame::{ListCentroids, Lists, TrainingSet};
@@ -599,12 +599,6 @@ fn report(
 ) -> Result<(), BuildError> {
     let progress_report = Progress { stage, done: done as u64, total: total as u64 };
     if progress(progress_report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
-}
-
-fn subtract(row: &mut [f32], mean: &[f32]) {
-    for (x, mean) in row.iter_mut().zip(mean) {
-        *x -= mean;
-    }
 }
 
 impl Index {

@@ -5,13 +5,13 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use nonius_simd::{BLOCK, Panels, Panels8, gemm_i16};
+use nonius_simd::{BLOCK, Panels, Panels8};
 
 use super::config::Keep;
 use super::rank::FINER;
 use crate::error::OpenError;
 use crate::quantizer::codec::{Codec, Encoder, Layout};
-use crate::quantizer::frame::{Frame, rescale};
+use crate::quantizer::frame::{Frame, RotationView};
 use crate::quantizer::saq::{self, MAX_BITS, Near, Segment, SegmentConstants};
 use crate::quantizer::view::Centroid;
 use crate::quantizer::{AdditiveCode, CENTROIDS, Family, QuantizerSpec, RvqModel};
@@ -584,7 +584,7 @@ fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
         shift_step: meta.shift_step,
         noise: meta.noise,
     };
-    Ok(Codec::Saq { layout: model.layout(), model })
+    Ok(Codec::Saq { layout: model.layout(), model: Box::new(model) })
 }
 
 /// Reads and checks what codes of RVQ mean.
@@ -603,7 +603,6 @@ fn rvq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
     let inverse = container.shared::<f32>(SectionKind::CodebookScales)?;
     finite("codebook-scales", &inverse)?;
     Ok(Codec::Rvq {
-        dims: [frame.dims],
         model: RvqModel { frame, levels: meta.levels as usize, weight: meta.weight },
         codebooks: container.shared(SectionKind::Codebooks)?,
         inverse,
@@ -673,17 +672,11 @@ impl Parts {
         product: &mut Vec<i32>,
         out: &mut Vec<f32>,
     ) {
-        rows.quantize_centred(vectors, &self.mean);
-        let panels = self.rotation_panels();
-        product.resize(rows.rows() * panels.padded_rows(), 0);
-        gemm_i16(rows.values(), panels, product);
-        out.resize(rows.rows() * self.frame().dims, 0.0);
-        rescale(product, panels.padded_rows(), rows.inverse(), &self.rotation_scales, out);
-    }
-
-    /// The rotation in the layout of the kernels.
-    pub(crate) fn rotation_panels(&self) -> Panels<'_> {
-        Panels::new(self.frame().dims, self.frame().dim, &self.rotation)
+        let &Frame { dim, dims, .. } = self.frame();
+        let panels = Panels::new(dims, dim, &self.rotation);
+        out.resize(vectors.len() / dim * dims, 0.0);
+        let rotation = RotationView { panels, inverse: &self.rotation_scales };
+        rotation.apply(&self.mean, vectors, rows, product, out);
     }
 
     /// The centroids in the layout of the kernels.

@@ -9,11 +9,11 @@
 //! of the nearest neighbours. Half of `r^2` was best or close to it on every set that was tried, and
 //! scans up to 15% fewer vectors for the same recall.
 
-use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, for_each_set, gemm_i8};
+use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, for_each_set};
 
 use super::format::{ListFactors, Parts};
 use crate::metric::Metric;
-use crate::train::RowsI8;
+use crate::train::{RowsI8, shifted_dot};
 
 /// The weight of a list's mean squared distance in its rank.
 const SPREAD: f64 = 0.5;
@@ -138,11 +138,7 @@ impl Ranking {
             return 0;
         }
         self.rows.quantize(parts.frame().dims, queries);
-        self.shifted.clear();
-        self.shifted.extend(self.rows.values().iter().map(|&x| (x as u8) ^ 0x80));
-        let panels = parts.centroid_panels();
-        self.product.resize(self.rows.inverse().len() * panels.padded_rows(), 0);
-        gemm_i8(&self.shifted, panels, &mut self.product);
+        self.rows.multiply(parts.centroid_panels(), &mut self.shifted, &mut self.product);
         (size_of_val(&*parts.centroids_packed) + size_of_val(&*parts.list_factors)) as u64
     }
 
@@ -172,7 +168,7 @@ impl Ranking {
         self.probes.extend(nearest.iter().map(|&key| {
             let list = key as u32;
             let f = factors[list as usize];
-            Probe { list, dot: inverse * f.inverse * integer_dot(product[list as usize], f.sum) }
+            Probe { list, dot: inverse * f.inverse * shifted_dot(product[list as usize], f.sum) }
         }));
     }
 }
@@ -234,12 +230,6 @@ fn ordered(value: f32) -> u32 {
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
 }
 
-/// The inner product of query and centroid as integers: the query's values carry 128 too much.
-#[inline(always)]
-fn integer_dot(product: i32, sum: i32) -> f32 {
-    product.wrapping_sub(sum.wrapping_mul(128)) as f32
-}
-
 /// For each list what `base` says less the weighted inner product of query and centroid.
 struct Values<'a, B> {
     factors: &'a [ListFactors],
@@ -256,7 +246,7 @@ impl<B: Fn(&ListFactors) -> f32> Vectorize for Values<'_, B> {
     fn run(self) {
         let Values { factors, product, weight, base, values } = self;
         for ((value, f), &product) in values.iter_mut().zip(factors).zip(product) {
-            *value = base(f) - weight * f.inverse * integer_dot(product, f.sum);
+            *value = base(f) - weight * f.inverse * shifted_dot(product, f.sum);
         }
     }
 }

@@ -176,7 +176,7 @@ impl Layout {
 #[derive(Debug)]
 pub(crate) enum Codec {
     Saq {
-        model: saq::Model,
+        model: Box<saq::Model>,
         layout: saq::Layout,
     },
     Rvq {
@@ -185,9 +185,13 @@ pub(crate) enum Codec {
         codebooks: Section<i16>,
         /// What each row is multiplied by.
         inverse: Section<f32>,
-        /// Its only length, for [`View`].
-        dims: [usize; 1],
     },
+}
+
+/// A [`Codec`] as its quantizer's own functions take it.
+enum Codes<'a> {
+    Saq(saq::QueryModel<'a>),
+    Rvq(rvq::QueryModel<'a>),
 }
 
 /// A query and its tables. They serve all lists; buffers are reused from query to query.
@@ -217,6 +221,16 @@ impl Codec {
         }
     }
 
+    #[inline(always)]
+    fn codes(&self) -> Codes<'_> {
+        match self {
+            Codec::Saq { model, layout } => Codes::Saq(saq::QueryModel { model, layout }),
+            Codec::Rvq { model, codebooks, inverse } => {
+                Codes::Rvq(rvq::QueryModel { model, codebooks, inverse })
+            }
+        }
+    }
+
     /// Where the bytes of a vector lie.
     pub(crate) fn layout(&self) -> Layout {
         match self {
@@ -237,7 +251,7 @@ impl Codec {
     fn lengths(&self) -> &[usize] {
         match self {
             Codec::Saq { layout, .. } => &layout.lengths,
-            Codec::Rvq { dims, .. } => dims,
+            Codec::Rvq { model, .. } => std::slice::from_ref(&model.frame.dims),
         }
     }
 
@@ -251,8 +265,7 @@ impl Codec {
 
     /// Looks at rotated queries (`rows x dims`) together; [`prepare`](Codec::prepare) takes one.
     pub(crate) fn load(&self, queries: &[f32], query: &mut Query) {
-        if let Codec::Rvq { model, codebooks, inverse, .. } = self {
-            let codes = rvq::QueryModel { model, codebooks, inverse };
+        if let Codes::Rvq(codes) = self.codes() {
             codes.load(queries, &mut query.rvq);
         }
     }
@@ -272,13 +285,11 @@ impl Codec {
         query.rotated.values.clear();
         query.rotated.values.extend_from_slice(&queries[row * dims..(row + 1) * dims]);
         query.rotated.prepare(self.frame().metric, self.lengths(), mean_dot);
-        match self {
-            Codec::Saq { model, layout } => {
-                let codes = saq::QueryModel { model, layout };
+        match self.codes() {
+            Codes::Saq(codes) => {
                 codes.prepare(&query.rotated.values, confidence, &mut query.saq);
             }
-            Codec::Rvq { model, codebooks, inverse, .. } => {
-                let codes = rvq::QueryModel { model, codebooks, inverse };
+            Codes::Rvq(codes) => {
                 codes.prepare(row, &mut query.rvq);
             }
         }
@@ -298,8 +309,7 @@ impl Codec {
 
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
     pub(crate) fn set_copies(&self, query: &Query, distance_sq: f32, scratch: &mut ScanScratch) {
-        if let Codec::Saq { model, layout } = self {
-            let codes = saq::QueryModel { model, layout };
+        if let Codes::Saq(codes) = self.codes() {
             codes.set_copies(&query.saq, distance_sq, &mut scratch.saq);
         }
     }
@@ -317,13 +327,11 @@ impl Codec {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        match self {
-            Codec::Saq { model, layout } => {
-                let codes = saq::QueryModel { model, layout };
+        match self.codes() {
+            Codes::Saq(codes) => {
                 codes.scan(&query.saq, list, blocks, count, threshold, &mut scratch.saq, found);
             }
-            Codec::Rvq { model, codebooks, inverse, .. } => {
-                let codes = rvq::QueryModel { model, codebooks, inverse };
+            Codes::Rvq(codes) => {
                 let constants = rvq::Constants::One(list.constant);
                 let scratch = &mut scratch.rvq;
                 codes.scan(&query.rvq, constants, blocks, count, threshold, scratch, found);
@@ -355,15 +363,13 @@ impl Codec {
         let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
         of_list.fill(list.constant);
         fill(of_copies);
-        match self {
-            Codec::Saq { model, layout } => {
-                let codes = saq::QueryModel { model, layout };
+        match self.codes() {
+            Codes::Saq(codes) => {
                 let tables = &query.saq;
                 codes
                     .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
             }
-            Codec::Rvq { model, codebooks, inverse, .. } => {
-                let codes = rvq::QueryModel { model, codebooks, inverse };
+            Codes::Rvq(codes) => {
                 let constants = rvq::Constants::Each(constants);
                 codes.scan(&query.rvq, constants, blocks, count, threshold, rvq, found);
             }
@@ -381,15 +387,11 @@ impl Codec {
         rest: &[u8],
         scratch: &mut ScanScratch,
     ) -> f32 {
-        match self {
-            Codec::Saq { model, layout } => {
-                let codes = saq::QueryModel { model, layout };
+        match self.codes() {
+            Codes::Saq(codes) => {
                 codes.refine(&query.saq, view, block, v, rest, &mut scratch.refine)
             }
-            Codec::Rvq { model, codebooks, inverse, .. } => {
-                let codes = rvq::QueryModel { model, codebooks, inverse };
-                codes.key(&query.rvq, view.constant, block, v)
-            }
+            Codes::Rvq(codes) => codes.key(&query.rvq, view.constant, block, v),
         }
     }
 }

@@ -11,9 +11,9 @@
 //! where everything is relative to the mean of the set and rotated. `|x|^2 + 2 <c, ô - o>` is
 //! stored (the *additive factor*), so the tables of a query serve all lists, and what is left of
 //! the error is `<q - c, o - ô>`: as small as if the query had been taken relative to the
-//! centroid.
+//! centroid. (RVQ adds to the factor a share of what its code left; see [`rvq`](super::rvq).)
 
-use nonius_simd::{Panels, gemm_i16};
+use nonius_simd::Panels;
 use rayon::prelude::*;
 
 use super::additive::AdditiveCode;
@@ -131,14 +131,15 @@ impl Rotation {
         let chunk = 64 * mean.len();
         let mut out = vec![0.0; rows.len() / mean.len() * dims];
         out.par_chunks_mut(64 * dims).zip(rows.par_chunks(chunk)).for_each(|(out, rows)| {
-            let mut quantized = RowsI16::new();
-            quantized.quantize_centred(rows, mean);
-            let panels = Panels::new(dims, quantized.depth(), &self.packed);
-            let mut product = vec![0; quantized.rows() * panels.padded_rows()];
-            gemm_i16(quantized.values(), panels, &mut product);
-            rescale(&product, panels.padded_rows(), quantized.inverse(), &self.inverse, out);
+            self.view(mean.len()).apply(mean, rows, &mut RowsI16::new(), &mut Vec::new(), out);
         });
         out
+    }
+
+    /// The part that rotates vectors of `dim` values.
+    pub(crate) fn view(&self, dim: usize) -> RotationView<'_> {
+        let panels = Panels::new(self.inverse.len(), dim, &self.packed);
+        RotationView { panels, inverse: &self.inverse }
     }
 
     /// The inverse of [`apply`](Rotation::apply) for one vector, without the mean: the transpose.
@@ -156,14 +157,34 @@ impl Rotation {
     }
 }
 
+/// What of a rotation rotates vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct RotationView<'a> {
+    /// `dims x dim`.
+    pub(crate) panels: Panels<'a>,
+    /// What each row is multiplied by.
+    pub(crate) inverse: &'a [f32],
+}
+
+impl RotationView<'_> {
+    /// Rotates `vectors` (`rows x dim`) with `mean` subtracted into `out` (`rows x dims`). `rows` has them
+    /// rounded afterwards; `product` is a buffer.
+    pub(crate) fn apply(
+        self,
+        mean: &[f32],
+        vectors: &[f32],
+        rows: &mut RowsI16,
+        product: &mut Vec<i32>,
+        out: &mut [f32],
+    ) {
+        rows.quantize_centred(vectors, mean);
+        rows.multiply(self.panels, product);
+        rescale(product, self.panels.padded_rows(), rows.inverse(), self.inverse, out);
+    }
+}
+
 /// Turns an integer product into floats, dropping the padding of its rows.
-pub(crate) fn rescale(
-    product: &[i32],
-    padded: usize,
-    rows: &[f32],
-    columns: &[f32],
-    out: &mut [f32],
-) {
+fn rescale(product: &[i32], padded: usize, rows: &[f32], columns: &[f32], out: &mut [f32]) {
     let dims = columns.len();
     for ((out, product), &row) in
         out.chunks_exact_mut(dims).zip(product.chunks_exact(padded)).zip(rows)
@@ -212,8 +233,22 @@ impl ListCentroids {
     }
 }
 
+/// The code for the additive factors of a set in the first of so many `widths` in bytes (1 or 2) whose
+/// rounding adds little to the `noise` of estimates, or else exactly.
+pub(crate) fn additive_code(set: &TrainingSet<'_>, noise: f32, widths: &[usize]) -> AdditiveCode {
+    // The code's part of the factor is noise of about the size of the estimate's own error, and
+    // for dropped segments the inner product of centroid and residual.
+    let margin = if set.lists.is_some() { 8.0 * noise } else { 0.0 };
+    let (low, high) = additive_range(set);
+    widths
+        .iter()
+        .map(|&bytes| AdditiveCode::spanning(low - margin, high + margin, bytes))
+        .find(|code| code.deviation() <= 0.15 * noise)
+        .unwrap_or(AdditiveCode::EXACT)
+}
+
 /// The range of the additive factors of the sample, without the code's part.
-pub(crate) fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
+fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
     let dim = set.sample.dim();
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     let mut rows = RowsI16::new();

@@ -1,6 +1,6 @@
 //! Pairs of sample vectors that stand for queries and what they are compared with.
 
-use nonius_simd::{Panels, gemm_i16};
+use nonius_simd::Panels;
 use rayon::prelude::*;
 
 use super::frame::{TrainingSet, additive_base, alpha};
@@ -46,8 +46,8 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
         .map(|chunk| {
             let mut rows = RowsI16::new();
             rows.quantize_centred(chunk, set.mean);
-            let mut product = vec![0; rows.rows() * panels.padded_rows()];
-            gemm_i16(rows.values(), panels, &mut product);
+            let mut product = Vec::new();
+            rows.multiply(panels, &mut product);
             let mut keys = vec![0.0; rows.rows() * queries];
             let mut bases = vec![0.0; rows.rows()];
             additive_base(set.metric, set.mean, chunk, rows.norms_sq(), &mut bases);

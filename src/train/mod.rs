@@ -16,7 +16,7 @@ mod spill;
 pub use assign::{AssignScratch, Assigner};
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
-pub(crate) use quantize::ROUND;
+pub(crate) use quantize::{ROUND, shifted_dot};
 pub use quantize::{RowsI8, RowsI16};
 pub(crate) use repair::{Buckets, NOWHERE};
 pub use rounding::Rounding;

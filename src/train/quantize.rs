@@ -13,7 +13,7 @@
 //! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The error
 //! of rounding is about `|x| |y| / (130 sqrt(dim))`.
 
-use nonius_simd::{Vectorize, level};
+use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
 
 /// The largest norm of an integer row. Two rows of this norm have a product of 2^30 at most.
 const MAX_NORM: f64 = 32768.0;
@@ -110,6 +110,12 @@ impl RowsI16 {
     pub fn norms_sq(&self) -> &[f32] {
         &self.norms_sq
     }
+
+    /// Multiplies with all rows of a packed matrix, into `product` (`rows x panels.padded_rows()`).
+    pub(crate) fn multiply(&self, panels: Panels<'_>, product: &mut Vec<i32>) {
+        product.resize(self.rows() * panels.padded_rows(), 0);
+        gemm_i16(&self.values, panels, product);
+    }
 }
 
 /// Rows quantized to `i8`, with buffers that are kept from call to call.
@@ -187,6 +193,27 @@ impl RowsI8 {
     pub fn norms_sq(&self) -> &[f32] {
         &self.norms_sq
     }
+
+    /// Multiplies with all rows of a packed matrix, into `product` (`rows x panels.padded_rows()`), of
+    /// which [`shifted_dot`] makes inner products; `shifted` is a buffer.
+    pub(crate) fn multiply(
+        &self,
+        panels: Panels8<'_>,
+        shifted: &mut Vec<u8>,
+        product: &mut Vec<i32>,
+    ) {
+        shifted.clear();
+        shifted.extend(self.values.iter().map(|&x| (x as u8) ^ 0x80));
+        product.resize(self.rows() * panels.padded_rows(), 0);
+        gemm_i8(shifted, panels, product);
+    }
+}
+
+/// The inner product of integers of which [`RowsI8::multiply`] gave `product`, where every value of the
+/// left row carried 128 too much; `sum` is that of the right row's values.
+#[inline(always)]
+pub(crate) fn shifted_dot(product: i32, sum: i32) -> f32 {
+    product.wrapping_sub(sum.wrapping_mul(128)) as f32
 }
 
 struct Quantize8<'a> {

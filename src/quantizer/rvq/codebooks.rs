@@ -1,9 +1,12 @@
 //! The centroids of all levels, and the search for the best sum of them.
 
-use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
+use std::ops::Range;
+
+use nonius_simd::{Panels, Panels8, Vectorize, level};
 
 use super::CENTROIDS;
-use crate::train::{RowsI8, RowsI16};
+use crate::matrix::{add, subtract};
+use crate::train::{RowsI8, RowsI16, shifted_dot};
 
 /// Vectors whose beams are extended at once.
 const ROWS: usize = 16;
@@ -135,12 +138,9 @@ impl Codebooks {
         entries.start(vectors);
         for level_number in 0..levels {
             rows.quantize(dims, &entries.residuals);
-            shifted.clear();
-            shifted.extend(rows.values().iter().map(|&x| (x as u8) ^ 0x80));
             let size = CENTROIDS * rows.depth();
             let packed = &self.coarse.packed[level_number * size..(level_number + 1) * size];
-            product.resize(rows.rows() * CENTROIDS, 0);
-            gemm_i8(shifted, Panels8::new(CENTROIDS, dims, packed), product);
+            rows.multiply(Panels8::new(CENTROIDS, dims, packed), shifted, product);
             level().vectorize(Extend {
                 codebooks: self,
                 level_number,
@@ -167,14 +167,14 @@ impl Codebooks {
         let (dims, levels) = (self.dims, self.levels());
         let BeamScratch { rows, product, .. } = scratch;
         for level_number in 0..levels {
-            let of_level = || codes.chunks_exact(levels).map(|path| path[level_number]);
-            for (residual, code) in residuals.chunks_exact_mut(dims).zip(of_level()) {
+            let chosen = || codes.chunks_exact(levels).map(|path| path[level_number]);
+            for (residual, code) in residuals.chunks_exact_mut(dims).zip(chosen()) {
                 add(residual, self.centroid(level_number, code));
             }
             self.products(level_number, residuals, rows, product);
             level().vectorize(Nearest { codebooks: self, level_number, rows, product, codes });
-            let of_level = || codes.chunks_exact(levels).map(|path| path[level_number]);
-            for (residual, code) in residuals.chunks_exact_mut(dims).zip(of_level()) {
+            let chosen = || codes.chunks_exact(levels).map(|path| path[level_number]);
+            for (residual, code) in residuals.chunks_exact_mut(dims).zip(chosen()) {
                 subtract(residual, self.centroid(level_number, code));
             }
         }
@@ -191,50 +191,32 @@ impl Codebooks {
         rows.quantize(self.dims, values);
         let packed = CENTROIDS * rows.depth();
         let packed = &self.packed[level_number * packed..(level_number + 1) * packed];
-        product.resize(rows.rows() * CENTROIDS, 0);
-        gemm_i16(rows.values(), Panels::new(CENTROIDS, self.dims, packed), product);
+        rows.multiply(Panels::new(CENTROIDS, self.dims, packed), product);
     }
 
-    /// [`scores`](Codebooks::scores) from the product of 8 bits.
+    /// For each centroid of a level the squared distance to a row, less the row's squared norm: from the
+    /// products of integers, which stand for `inverse` times those of the centroids in `inverses`.
     #[inline(always)]
-    fn coarse_scores(&self, level_number: usize, inverse: f32, product: &[i32], out: &mut [f32]) {
-        let range = level_number * CENTROIDS..(level_number + 1) * CENTROIDS;
-        let Coarse { inverse: inverses, sums, .. } = &self.coarse;
-        let (inverses, sums) = (&inverses[range.clone()], &sums[range.clone()]);
-        let norms_sq = &self.norms_sq[range];
+    fn scores(
+        &self,
+        level_number: usize,
+        inverse: f32,
+        inverses: &[f32],
+        dots: impl Iterator<Item = f32>,
+        out: &mut [f32],
+    ) {
+        let range = of_level(level_number);
+        let centroids = self.norms_sq[range.clone()].iter().zip(&inverses[range]);
         let weight = 2.0 * inverse;
-        let centroids = norms_sq.iter().zip(inverses).zip(sums);
-        let rows = out.iter_mut().zip(product).zip(centroids);
-        for ((out, &product), ((&norm_sq, &inverse), &sum)) in rows {
-            // The row's values carry 128 too much.
-            let dot = product.wrapping_sub(sum.wrapping_mul(128));
-            *out = norm_sq - (weight * inverse) * dot as f32;
-        }
-    }
-
-    /// For each centroid of a level the squared distance to a row, less the row's squared norm.
-    #[inline(always)]
-    fn scores(&self, level_number: usize, inverse: f32, product: &[i32], out: &mut [f32]) {
-        let range = level_number * CENTROIDS..(level_number + 1) * CENTROIDS;
-        let (norms_sq, inverses) = (&self.norms_sq[range.clone()], &self.inverse[range]);
-        let weight = 2.0 * inverse;
-        let centroids = norms_sq.iter().zip(inverses);
-        for ((out, &product), (&norm_sq, &inverse)) in out.iter_mut().zip(product).zip(centroids) {
-            *out = norm_sq - (weight * inverse) * product as f32;
+        for ((out, dot), (&norm_sq, &inverse)) in out.iter_mut().zip(dots).zip(centroids) {
+            *out = norm_sq - (weight * inverse) * dot;
         }
     }
 }
 
-pub(super) fn add(row: &mut [f32], centroid: &[f32]) {
-    for (x, c) in row.iter_mut().zip(centroid) {
-        *x += c;
-    }
-}
-
-pub(super) fn subtract(row: &mut [f32], centroid: &[f32]) {
-    for (x, c) in row.iter_mut().zip(centroid) {
-        *x -= c;
-    }
+/// Where the centroids of a level are among all.
+fn of_level(level_number: usize) -> Range<usize> {
+    level_number * CENTROIDS..(level_number + 1) * CENTROIDS
 }
 
 /// Buffers of [`Codebooks::encode`].
@@ -299,7 +281,11 @@ impl Vectorize for Extend<'_> {
                 let entry = v * width + b;
                 let scores = &mut next.scores[b * CENTROIDS..(b + 1) * CENTROIDS];
                 let product = &product[entry * CENTROIDS..(entry + 1) * CENTROIDS];
-                codebooks.coarse_scores(level_number, rows.inverse()[entry], product, scores);
+                let Coarse { inverse, sums, .. } = &codebooks.coarse;
+                let sums = &sums[of_level(level_number)];
+                let dots =
+                    product.iter().zip(sums).map(|(&product, &sum)| shifted_dot(product, sum));
+                codebooks.scores(level_number, rows.inverse()[entry], inverse, dots, scores);
                 let norm_sq = rows.norms_sq()[entry];
                 for score in scores {
                     *score += norm_sq;
@@ -371,7 +357,8 @@ impl Vectorize for Nearest<'_> {
         let products = product.chunks_exact(CENTROIDS).zip(rows.inverse());
         let mut scores = [0.0f32; CENTROIDS];
         for (path, (product, &inverse)) in paths.zip(products) {
-            codebooks.scores(level_number, inverse, product, &mut scores);
+            let dots = product.iter().map(|&product| product as f32);
+            codebooks.scores(level_number, inverse, &codebooks.inverse, dots, &mut scores);
             let mut least = f32::INFINITY;
             for &score in &scores {
                 least = if score < least { score } else { least };

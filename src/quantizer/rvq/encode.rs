@@ -1,11 +1,12 @@
 //! From vectors to records.
 
-use nonius_simd::{Panels, dot_f32, gemm_i16};
+use nonius_simd::dot_f32;
 
 use super::Model;
 use super::codebooks::{BeamScratch, Codebooks};
+use crate::matrix::subtract;
 use crate::metric::Metric;
-use crate::quantizer::frame::{Lists, Rotation, additive_base, rescale};
+use crate::quantizer::frame::{Lists, Rotation, additive_base};
 use crate::train::RowsI16;
 
 /// Rows that are rotated at once.
@@ -69,12 +70,8 @@ impl Encoder {
             let count = values.len() / dim;
             let EncodeScratch { scaled, rows, product, o, codes, left, base, beam } = scratch;
             let values = frame.scaled(values, scaled);
-            rows.quantize_centred(values, &self.mean);
-            let panels = Panels::new(dims, rows.depth(), &self.rotation.packed);
-            product.resize(count * panels.padded_rows(), 0);
-            gemm_i16(rows.values(), panels, product);
             o.resize(count * dims, 0.0);
-            rescale(product, panels.padded_rows(), rows.inverse(), &self.rotation.inverse, o);
+            self.rotation.view(dim).apply(&self.mean, values, rows, product, o);
             base.resize(count, 0.0);
             additive_base(frame.metric, &self.mean, values, rows.norms_sq(), base);
             let centroid = |i: usize| {
@@ -85,7 +82,7 @@ impl Encoder {
             };
             for (i, o) in o.chunks_exact_mut(dims).enumerate() {
                 if let Some(c) = centroid(i) {
-                    super::codebooks::subtract(o, c);
+                    subtract(o, c);
                 }
             }
             codes.resize(count * levels, 0);

@@ -4,7 +4,7 @@
 //! vector's code names in it adds up to the inner product with the vector's sum of centroids. Whole
 //! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding.
 
-use nonius_simd::{BLOCK, Panels, Vectorize, gemm_i16, level, sum_bytes};
+use nonius_simd::{BLOCK, Panels, Vectorize, level, sum_bytes};
 
 use super::{CENTROIDS, Layout, Model};
 use crate::quantizer::view::report;
@@ -61,8 +61,7 @@ impl QueryModel<'_> {
         let Tables { rows, product, .. } = tables;
         let (dims, centroids) = (self.model.frame.dims, self.model.levels * CENTROIDS);
         rows.quantize(dims, queries);
-        product.resize(rows.rows() * centroids, 0);
-        gemm_i16(rows.values(), Panels::new(centroids, dims, self.codebooks), product);
+        rows.multiply(Panels::new(centroids, dims, self.codebooks), product);
     }
 
     /// Prepares the tables of loaded query `row`.

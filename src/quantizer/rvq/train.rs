@@ -3,16 +3,16 @@
 use nonius_simd::Vectorize;
 use rayon::prelude::*;
 
-use super::codebooks::{BeamScratch, Codebooks, subtract};
+use super::codebooks::{BeamScratch, Codebooks};
 use super::encode::{Effort, EncodeScratch, Encoder};
 use super::{CENTROIDS, Model};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
-use crate::matrix::{Matrix, MatrixView};
+use crate::matrix::{Matrix, MatrixView, subtract};
 use crate::metric::Metric;
 use crate::quantizer::additive::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_range, alpha, random_rotation,
+    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, alpha, random_rotation,
     residuals, spun,
 };
 use crate::quantizer::pairs::find_pairs;
@@ -79,19 +79,12 @@ pub(crate) fn train(
     let mean_sq = |values: &[f32]| {
         values.par_chunks(TASK * dims).map(energy).collect::<Vec<_>>().iter().sum::<f64>() / rows
     };
-    let (low, high) = additive_range(set);
     let alpha = f64::from(alpha(set.metric));
     let (whole_sq, left_sq) = (mean_sq(&vectors), mean_sq(&left));
     drop(left);
     let noise = (alpha * (whole_sq * left_sq / dims as f64).sqrt()) as f32;
-    let margin = if set.lists.is_some() { 8.0 * noise } else { 0.0 };
-    let additive_bytes = [1, 2]
-        .into_iter()
-        .find(|&bytes| {
-            let code = AdditiveCode::spanning(low - margin, high + margin, bytes);
-            code.deviation() <= 0.15 * noise
-        })
-        .unwrap_or(AdditiveCode::EXACT.bytes);
+    // Its range is known when there are codes.
+    let additive_bytes = additive_code(set, noise, &[1, 2]).bytes;
     let levels = levels_with(additive_bytes).max(1);
     centroids.truncate(levels * CENTROIDS * dims);
     codes = codes.chunks_exact(most).flat_map(|path| path[..levels].to_vec()).collect();
@@ -316,17 +309,23 @@ fn improve(codebooks: &Codebooks, vectors: &[f32], codes: &mut [u8]) -> Vec<f32>
     left
 }
 
-/// Fits all centroids to the codes: every centroid in turn takes the mean of what the other levels
-/// leave of its vectors, shortened as far as such means of few vectors are chance ([`shrink`]).
-///
-/// Every dimension is fitted by itself, so blocks of them go in parallel.
-fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u8], centroids: &mut [f32]) {
-    let mut counts = vec![0u32; levels * CENTROIDS];
+/// How many codes (`rows x levels`) name each centroid: `levels * 256`.
+fn count_uses(levels: usize, codes: &[u8]) -> Vec<u32> {
+    let mut counts = vec![0; levels * CENTROIDS];
     for path in codes.chunks_exact(levels) {
         for (level, &code) in path.iter().enumerate() {
             counts[level * CENTROIDS + usize::from(code)] += 1;
         }
     }
+    counts
+}
+
+/// Fits all centroids to the codes: every centroid in turn takes the mean of what the other levels
+/// leave of its vectors, shortened as far as such means of few vectors are chance ([`shrink`]).
+///
+/// Every dimension is fitted by itself, so blocks of them go in parallel.
+fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u8], centroids: &mut [f32]) {
+    let counts = count_uses(levels, codes);
     let starts: Vec<usize> = (0..dims).step_by(COLUMNS).collect();
     let fitted: Vec<Vec<[f32; COLUMNS]>> = starts
         .par_iter()
@@ -457,12 +456,7 @@ fn shrink(
 /// Gives every centroid that no code names to the vector of which the codes leave most, which takes
 /// it instead of its own of that level.
 fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u8], centroids: &mut [f32]) {
-    let mut used = vec![0u32; levels * CENTROIDS];
-    for path in codes.chunks_exact(levels) {
-        for (level, &code) in path.iter().enumerate() {
-            used[level * CENTROIDS + usize::from(code)] += 1;
-        }
-    }
+    let mut used = count_uses(levels, codes);
     let unused: Vec<usize> = (0..used.len()).filter(|&number| used[number] == 0).collect();
     if unused.is_empty() {
         return;
@@ -516,17 +510,17 @@ fn fit_estimate(
     });
     // The normal equations of (share, weight).
     let (mut matrix, mut right) = ([[0.0f64; 2]; 2], [0.0f64; 2]);
+    let mut query = Vec::new();
     for pairs in [&pairs.near, &pairs.far] {
         let each = 1.0 / pairs.len().max(1) as f64;
         for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
-            let mut query = rotation.apply(set.mean, set.sample.row(pairs[0].0 as usize));
+            let rotated = rotation.apply(set.mean, set.sample.row(pairs[0].0 as usize));
             for &(_, x) in pairs {
                 let Ok(at) = rows.binary_search(&x) else { continue };
-                let centroid = centroids.as_ref().map(|(rotated, of_row)| {
-                    &rotated[of_row[x as usize] as usize * dims..][..dims]
-                });
-                if let Some(c) = centroid {
-                    subtract(&mut query, c);
+                query.clone_from(&rotated);
+                if let Some((centroids, of_row)) = &centroids {
+                    let list = of_row[x as usize] as usize;
+                    subtract(&mut query, &centroids[list * dims..(list + 1) * dims]);
                 }
                 let (o, left) = (of_row(x), &left[at * dims..(at + 1) * dims]);
                 let sum: Vec<f32> = o.iter().zip(left).map(|(o, left)| o - left).collect();
@@ -542,9 +536,6 @@ fn fit_estimate(
                         ([0.0, dot(&query, &sum)], dot(&query, o), scale)
                     }
                 };
-                if let Some(c) = centroid {
-                    super::codebooks::add(&mut query, c);
-                }
                 if scale > 0.0 {
                     let each = each / (scale * scale);
                     for i in 0..2 {

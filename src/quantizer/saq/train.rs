@@ -14,7 +14,7 @@ use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::additive::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, Rotation, TrainingSet, additive_range, alpha, residuals, spun,
+    Frame, Rotation, TrainingSet, additive_code, alpha, residuals, spun,
 };
 use crate::quantizer::pairs::{Pairs, find_pairs};
 use crate::train::Pca;
@@ -67,15 +67,10 @@ pub(crate) fn train(
     };
     let mut plan = plan_within(2);
     let mut parts = Expected::of(&plan, &variances, alpha);
-    // The code's part of the factor is noise of about the size of the estimate's own error, and
-    // for dropped segments the inner product of centroid and residual.
-    let margin = if set.lists.is_some() { 8.0 * parts.noise } else { 0.0 };
-    let (low, high) = additive_range(set);
-    let mut additive = AdditiveCode::spanning(low - margin, high + margin, 2);
-    if additive.deviation() > 0.15 * parts.noise {
-        plan = plan_within(4);
+    let additive = additive_code(set, parts.noise, &[2]);
+    if additive == AdditiveCode::EXACT {
+        plan = plan_within(additive.bytes);
         parts = Expected::of(&plan, &variances, alpha);
-        additive = AdditiveCode::EXACT;
     }
     let mut encoder = Encoder {
         model: Model {
