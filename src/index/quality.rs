@@ -12,7 +12,7 @@ use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
-use crate::quantizer::codec::{Query, ScanScratch};
+use crate::quantizer::codec::{Loaded, Query, ScanScratch};
 use crate::quantizer::saq::Segment;
 use crate::quantizer::view::View;
 use crate::random::Random;
@@ -180,6 +180,7 @@ struct Buffers {
     rows: RowsI16,
     product: Vec<i32>,
     rotated: Vec<f32>,
+    loaded: Loaded,
     query: Query,
     view: View,
     centroid: Vec<f32>,
@@ -188,11 +189,12 @@ struct Buffers {
 
 /// Estimates the key of every vector, by id (here the row number).
 fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys: &mut Vec<f32>) {
-    let Buffers { scaled, rows, product, rotated, query, view, centroid, scan } = buffers;
+    let Buffers { scaled, rows, product, rotated, loaded, query, view, centroid, scan } = buffers;
     let scaled = parts.frame().scaled(exact_query, scaled);
     parts.rotate(scaled, rows, product, rotated);
-    parts.codec.load(rotated, query);
-    parts.codec.prepare(rotated, 0, query, nonius_simd::dot_f32(scaled, &parts.mean), 3.0);
+    parts.codec.load(rotated, loaded);
+    let mean_dot = nonius_simd::dot_f32(scaled, &parts.mean);
+    parts.codec.prepare(rotated, loaded, 0, query, mean_dot, 3.0);
     let inverse = parts.frame().scale.recip();
     keys.clear();
     keys.resize(parts.count, 0.0);

@@ -62,7 +62,14 @@ impl CompactCentroids {
     }
 }
 
-/// Lists in the order in which a query searches them.
+/// A query's first lists come in the order of their rank, this part of all and at least
+/// [`LEAST_LEAD`]: they bring the threshold down.
+const LEAD: usize = 8;
+
+/// See [`LEAD`].
+const LEAST_LEAD: usize = 4;
+
+/// Compares queries with all centroids.
 #[derive(Default)]
 pub(super) struct Ranking {
     rows: RowsI8,
@@ -70,7 +77,20 @@ pub(super) struct Ranking {
     product: Vec<i32>,
     values: Vec<[f32; BLOCK]>,
     nearest: Nearest,
+}
+
+/// The lists that a query searches, in their order.
+///
+/// After the first few, in the order of their rank, come the others in the order of their numbers:
+/// many queries can then go through an index together and read each list once. What is found is
+/// the same either way, for the first few lists bring the threshold close to where it ends.
+#[derive(Default)]
+pub(super) struct Route {
     probes: Vec<Probe>,
+    /// How many are in the order of their rank.
+    lead: usize,
+    /// The last by rank.
+    farthest: Option<Probe>,
     constants: Vec<f32>,
 }
 
@@ -90,10 +110,35 @@ impl Probe {
     }
 }
 
-impl Ranking {
-    /// The lists that were taken, nearest first.
+impl Route {
+    /// The lists.
+    #[inline]
     pub(super) fn probes(&self) -> &[Probe] {
         &self.probes
+    }
+
+    /// How many of them come in the order of their rank.
+    pub(super) fn lead(&self) -> usize {
+        self.lead
+    }
+
+    /// The one that ranks last.
+    pub(super) fn farthest(&self) -> Option<Probe> {
+        self.farthest
+    }
+
+    /// Brings the lists, which are in the order of their rank, into the order of the route, or keeps
+    /// them all in that of their rank.
+    pub(super) fn arrange(&mut self, by_rank: bool) {
+        let count = self.probes.len();
+        self.farthest = self.probes.last().copied();
+        self.lead = match count {
+            _ if by_rank => count,
+            // A flat index.
+            1 => 0,
+            _ => (count / LEAD).max(LEAST_LEAD).min(count),
+        };
+        self.probes[self.lead..].sort_unstable_by_key(|probe| probe.list);
     }
 
     /// Gives up those of the lists that were taken whose centroid is more than `ratio` times as far
@@ -108,27 +153,35 @@ impl Ranking {
         self.probes.retain(|probe| distance_sq(probe) <= limit);
     }
 
+    /// For each list what all of its keys share, about; no number for the lists of the route:
+    /// copies of their vectors need not be looked at.
+    pub(super) fn constants(&self) -> &[f32] {
+        &self.constants
+    }
+}
+
+impl Ranking {
     /// Finds out, for the copies that lists hold, what all keys of their vectors' lists share
-    /// ([`constants`](Ranking::constants)); `constant` is what all keys of the query share.
-    pub(super) fn prepare_copies(&mut self, parts: &Parts, row: usize, constant: f32) {
+    /// ([`Route::constants`]); `constant` is what all keys of the query share.
+    pub(super) fn prepare_copies(
+        &self,
+        parts: &Parts,
+        row: usize,
+        constant: f32,
+        route: &mut Route,
+    ) {
         let padded = parts.centroid_panels().padded_rows();
-        self.constants.resize(parts.nlist, 0.0);
+        route.constants.resize(parts.nlist, 0.0);
         nonius_simd::level().vectorize(Values {
             factors: &parts.list_factors,
             product: &self.product[row * padded..(row + 1) * padded],
             weight: parts.frame().alpha() * self.rows.inverse()[row],
             base: |_: &ListFactors| constant,
-            values: &mut self.constants,
+            values: &mut route.constants,
         });
-        for probe in &self.probes {
-            self.constants[probe.list as usize] = f32::NAN;
+        for probe in &route.probes {
+            route.constants[probe.list as usize] = f32::NAN;
         }
-    }
-
-    /// For each list what all of its keys share, about; no number for the lists that were taken:
-    /// copies of their vectors need not be looked at.
-    pub(super) fn constants(&self) -> &[f32] {
-        &self.constants
     }
 
     /// Ranks all lists for rotated queries (`rows x dims`); [`take`](Ranking::take) reads the
@@ -142,11 +195,11 @@ impl Ranking {
         (size_of_val(&*parts.centroids_packed) + size_of_val(&*parts.list_factors)) as u64
     }
 
-    /// Leaves the `nprobe` nearest lists of query `row` in [`probes`](Ranking::probes).
-    pub(super) fn take(&mut self, parts: &Parts, row: usize, nprobe: usize) {
-        self.probes.clear();
+    /// Begins a route with the `nprobe` nearest lists of query `row`, nearest first.
+    pub(super) fn take(&mut self, parts: &Parts, row: usize, nprobe: usize, route: &mut Route) {
+        route.probes.clear();
         if !parts.frame().lists {
-            self.probes.push(Probe { list: 0, dot: 0.0 });
+            route.probes.push(Probe { list: 0, dot: 0.0 });
             return;
         }
         let padded = parts.centroid_panels().padded_rows();
@@ -165,7 +218,7 @@ impl Ranking {
             values,
         });
         let nearest = self.nearest.take(&self.values, parts.nlist, nprobe);
-        self.probes.extend(nearest.iter().map(|&key| {
+        route.probes.extend(nearest.iter().map(|&key| {
             let list = key as u32;
             let f = factors[list as usize];
             Probe { list, dot: inverse * f.inverse * shifted_dot(product[list as usize], f.sum) }

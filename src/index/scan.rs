@@ -10,11 +10,12 @@ use nonius_simd::{BLOCK, prefetch};
 
 use super::config::SearchStats;
 use super::format::Parts;
-use super::rank::{Probe, Ranking};
+use super::rank::{Probe, Route};
 use super::timers::{Piece, Timers};
 use crate::quantizer::codec::{Query, SCAN_BLOCKS, ScanScratch};
 use crate::quantizer::view::{Glance, View};
 use crate::topk::TopK;
+use crate::train::Buckets;
 
 /// Vectors whose first stage is read before their survivors are refined, at least: enough for
 /// what the survivors need to arrive from memory meanwhile, and few enough for the threshold to
@@ -34,17 +35,18 @@ const FETCHED: usize = 1024;
 /// The best estimates of a query: key, id and position.
 pub(super) type Best = TopK<(f32, u64, usize)>;
 
-/// Scans lists for one query at a time. Holds buffers only.
+/// Scans lists for queries. Holds buffers only.
 #[derive(Default)]
 pub(super) struct Scanner {
     views: Views,
     scan: ScanScratch,
-    survivors: Vec<Survivor>,
 }
 
-/// The query as seen from those lists whose vectors were refined.
+/// A query as seen from those lists whose vectors were refined.
 #[derive(Default)]
 struct Views {
+    /// The number of the query's walk.
+    walk: Option<usize>,
     /// The number of each list's view, or [`NO_VIEW`].
     of_list: Vec<u32>,
     /// The lists that have one.
@@ -57,8 +59,17 @@ struct Views {
 const NO_VIEW: u32 = u32::MAX;
 
 impl Views {
-    /// Forgets the views of the last query.
-    fn reset(&mut self, nlist: usize) {
+    /// What follows are other walks than before, whatever their numbers.
+    fn forget(&mut self) {
+        self.walk = None;
+    }
+
+    /// Makes the views those of a walk.
+    fn serve(&mut self, nlist: usize, walk: usize) {
+        if self.walk == Some(walk) {
+            return;
+        }
+        self.walk = Some(walk);
         self.of_list.resize(nlist, NO_VIEW);
         for &list in &self.lists {
             self.of_list[list as usize] = NO_VIEW;
@@ -68,7 +79,7 @@ impl Views {
 
     /// Asks for what a view from a list will be made of.
     fn fetch(&self, parts: &Parts, list: u32) {
-        if self.of_list[list as usize] == NO_VIEW
+        if self.of_list.get(list as usize).is_none_or(|&view| view == NO_VIEW)
             && let Some(centroid) = parts.centroid(list as usize)
         {
             prefetch(centroid.values);
@@ -105,98 +116,231 @@ struct Survivor {
     position: usize,
 }
 
-/// How far the scan of some lists has come.
-struct Cursor<'a> {
-    probes: &'a [Probe],
-    /// Vectors and copies of the first list that are done.
+/// A query on its way through its lists.
+#[derive(Default)]
+pub(super) struct Walk {
+    pub(super) query: Query,
+    pub(super) route: Route,
+    pub(super) best: Best,
+    /// Among the walks that are under way.
+    number: usize,
+    /// Lists that are done.
+    lists: usize,
+    /// Vectors and copies of the next list that are done.
     done: usize,
+    /// What bounds must not exceed in this round: what `best` asked for when the round began.
+    threshold: f32,
+    /// Vectors and copies that the round has yet to see.
+    left: usize,
+    /// What the round has found and not yet refined.
+    survivors: Vec<Survivor>,
+}
+
+impl Walk {
+    /// Begins a walk: query, route and an empty `best` are set.
+    fn start(&mut self, parts: &Parts, number: usize) {
+        self.number = number;
+        (self.lists, self.done) = (0, 0);
+        self.survivors.clear();
+        if parts.has_copies()
+            && let Some(farthest) = self.route.farthest()
+        {
+            let distance_sq = farthest.distance_sq(parts, self.query.rotated.norm_sq);
+            parts.codec.set_copies(distance_sq, &mut self.query);
+        }
+        self.begin_round();
+    }
+
+    fn begin_round(&mut self) {
+        self.threshold = self.best.threshold();
+        self.left = if self.in_first_round() {
+            self.best.capacity().saturating_mul(FIRST_ROUND).max(ROUND)
+        } else {
+            ROUND
+        };
+    }
+
+    /// True while nothing can be ruled out.
+    fn in_first_round(&self) -> bool {
+        self.threshold == f32::INFINITY
+    }
+
+    fn is_over(&self) -> bool {
+        self.lists == self.route.probes().len()
+    }
+
+    /// The list after the next one.
+    fn upcoming(&self) -> Option<u32> {
+        self.list(self.lists + 1)
+    }
+
+    fn list(&self, number: usize) -> Option<u32> {
+        self.route.probes().get(number).map(|probe| probe.list)
+    }
 }
 
 impl Scanner {
-    /// Scans the lists that were taken, in their order, and keeps the best estimates. Stops after
-    /// `patience` lists, if that is not 0, which brought nothing.
+    /// Walks through all lists, or until `patience` of them, if that is not 0, have brought nothing.
     pub(super) fn scan(
         &mut self,
         parts: &Parts,
-        query: &Query,
-        ranking: &Ranking,
+        walk: &mut Walk,
         patience: usize,
-        best: &mut Best,
         stats: &mut SearchStats,
         timers: &mut Timers,
     ) {
-        let mut cursor = Cursor { probes: ranking.probes(), done: 0 };
-        self.views.reset(parts.nlist);
-        if parts.has_copies()
-            && let Some(farthest) = cursor.probes.last()
-        {
-            let distance_sq = farthest.distance_sq(parts, query.rotated.norm_sq);
-            parts.codec.set_copies(query, distance_sq, &mut self.scan);
-        }
-        // Lists left when something was found last.
-        let mut at_success = cursor.probes.len();
-        while !cursor.probes.is_empty() {
-            let threshold = best.threshold();
-            let wanted = if threshold == f32::INFINITY {
-                best.capacity().saturating_mul(FIRST_ROUND).max(ROUND)
-            } else {
-                ROUND
-            };
-            self.survivors.clear();
-            let mut seen = 0;
-            while !cursor.probes.is_empty() && seen < wanted {
-                let (vectors, bytes) =
-                    self.first_stage(parts, query, &mut cursor, ranking, threshold);
-                seen += vectors;
-                stats.bytes_touched += bytes as u64;
+        self.views.forget();
+        walk.start(parts, 0);
+        // Lists that were done when something was found last.
+        let mut success = 0;
+        while !walk.is_over() {
+            while !walk.is_over() && walk.left > 0 {
+                self.first_stage(parts, walk, walk.upcoming(), stats);
             }
-            stats.scanned += seen as u64;
             timers.lap(Piece::FirstStage);
-            if self.refine(parts, query, best, stats) || threshold == f32::INFINITY {
-                at_success = cursor.probes.len();
+            if self.refine(parts, walk, stats) || walk.in_first_round() {
+                success = walk.lists;
             }
+            walk.begin_round();
             timers.lap(Piece::Refine);
-            if patience > 0 && at_success - cursor.probes.len() >= patience {
+            if patience > 0 && walk.lists - success >= patience {
                 break;
             }
         }
-        stats.lists += (ranking.probes().len() - cursor.probes.len()) as u64;
-        stats.bytes_touched += (self.views.lists.len() * parts.frame().dims * 2) as u64;
+        stats.lists += walk.lists as u64;
     }
 
-    /// Reads the first stage of a list, or of its next blocks, and adds the survivors. Returns how
-    /// many vectors and copies were seen, and the bytes that were read.
+    /// Takes many walks to their ends, each with the results of [`scan`](Scanner::scan): first through
+    /// the lists that come by rank, one walk after the other; then all together list by list, so
+    /// that the first stage of a list comes from memory once for all of them.
+    pub(super) fn scan_together(
+        &mut self,
+        parts: &Parts,
+        walks: &mut [Walk],
+        stats: &mut SearchStats,
+        timers: &mut Timers,
+    ) {
+        self.views.forget();
+        for (number, walk) in walks.iter_mut().enumerate() {
+            walk.start(parts, number);
+            while walk.lists < walk.route.lead() {
+                self.advance(parts, walk, walk.upcoming(), stats, timers);
+            }
+            self.settle(parts, walk, stats, timers);
+        }
+        let (mut walk_of, mut list_of) = (Vec::new(), Vec::new());
+        for walk in walks.iter() {
+            let lists = walk.route.probes()[walk.lists..].iter().map(|probe| probe.list);
+            list_of.extend(lists);
+            walk_of.resize(list_of.len(), walk.number);
+        }
+        let visits = Buckets::new(parts.nlist, &list_of);
+        let mut lists = (0..parts.nlist as u32)
+            .filter(|&list| !visits.members(list as usize).is_empty())
+            .peekable();
+        // The walk whose survivors are on their way from memory while another one scans.
+        let mut waiting: Option<usize> = None;
+        while let Some(list) = lists.next() {
+            let upcoming = lists.peek().copied();
+            // All scan some blocks of the list, and then all the next ones.
+            let mut unread = true;
+            while unread {
+                unread = false;
+                for &visit in visits.members(list as usize) {
+                    let number = walk_of[visit as usize];
+                    if waiting == Some(number) {
+                        self.settle(parts, &mut walks[number], stats, timers);
+                        waiting = None;
+                    }
+                    let walk = &mut walks[number];
+                    if walk.list(walk.lists) != Some(list) {
+                        continue;
+                    }
+                    self.advance(parts, walk, upcoming, stats, timers);
+                    unread |= walk.list(walk.lists) == Some(list);
+                    if let Some(number) = waiting.replace(number) {
+                        self.settle(parts, &mut walks[number], stats, timers);
+                    }
+                }
+            }
+        }
+        for walk in walks {
+            self.settle(parts, walk, stats, timers);
+            stats.lists += walk.lists as u64;
+        }
+    }
+
+    /// Reads the first stage of a list, or of its next blocks, and ends the round where it ends.
+    fn advance(
+        &mut self,
+        parts: &Parts,
+        walk: &mut Walk,
+        upcoming: Option<u32>,
+        stats: &mut SearchStats,
+        timers: &mut Timers,
+    ) {
+        self.first_stage(parts, walk, upcoming, stats);
+        timers.lap(Piece::FirstStage);
+        if walk.left == 0 || walk.is_over() {
+            self.refine(parts, walk, stats);
+            walk.begin_round();
+            timers.lap(Piece::Refine);
+        }
+    }
+
+    /// Refines what a round has found so far. That changes no result: until the round ends, the
+    /// first stage goes by the threshold that it began with. (In the first round the most
+    /// promising of all come first.)
+    fn settle(
+        &mut self,
+        parts: &Parts,
+        walk: &mut Walk,
+        stats: &mut SearchStats,
+        timers: &mut Timers,
+    ) {
+        if !walk.survivors.is_empty() && !walk.in_first_round() {
+            self.refine(parts, walk, stats);
+            timers.lap(Piece::Refine);
+        }
+    }
+
+    /// Reads the first stage of a walk's next list, or of its next blocks, and adds the survivors;
+    /// `upcoming` is a list that will be read soon.
     fn first_stage(
         &mut self,
         parts: &Parts,
-        query: &Query,
-        cursor: &mut Cursor<'_>,
-        ranking: &Ranking,
-        threshold: f32,
-    ) -> (usize, usize) {
-        let Scanner { views, scan, survivors } = self;
-        let [probe, following @ ..] = cursor.probes else { return (0, 0) };
+        walk: &mut Walk,
+        upcoming: Option<u32>,
+        stats: &mut SearchStats,
+    ) {
+        let Scanner { views, scan } = self;
+        let Some(&probe) = walk.route.probes().get(walk.lists) else { return };
+        let Walk { query, route, survivors, threshold, .. } = walk;
+        let threshold = *threshold;
         let [start, end] = parts.list_range(probe.list as usize);
         let vectors = (end.vector - start.vector) as usize;
         let count = vectors + (end.copy - start.copy) as usize;
-        let done = cursor.done;
+        let done = walk.done;
         let seen = (count - done).min(SCAN_BLOCKS * BLOCK);
         if done + seen == count {
-            *cursor = Cursor { probes: following, done: 0 };
-            if let Some(next) = following.first() {
-                let [start, end] = parts.list_range(next.list as usize);
+            (walk.lists, walk.done) = (walk.lists + 1, 0);
+            if let Some(next) = upcoming {
+                let [start, end] = parts.list_range(next as usize);
                 let blocks = blocks(parts, start.block as usize..end.block as usize);
                 prefetch(&blocks[..blocks.len().min(FETCHED)]);
                 parts.fetch_spilled(start.copy as usize..end.copy as usize);
             }
         } else {
-            cursor.done += seen;
+            walk.done += seen;
         }
+        walk.left = walk.left.saturating_sub(seen);
         if seen == 0 {
-            return (0, 0);
+            return;
         }
         let first_block = start.block as usize + done / BLOCK;
         let piece = blocks(parts, first_block..first_block + seen.div_ceil(BLOCK));
+        stats.scanned += seen as u64;
+        stats.bytes_touched += piece.len() as u64;
         let rest_bytes = parts.layout.rest_bytes();
         let mut survive = |v: usize, bound: f32, list: u32, number: usize, first: usize| {
             let position = first + number;
@@ -207,18 +351,19 @@ impl Scanner {
             let (block, lane) = (first_block + v / BLOCK, v % BLOCK);
             survivors.push(Survivor { bound, list, block, lane, position });
         };
-        let here = glance(parts, query, *probe);
+        let here = glance(parts, query, probe);
         let first = start.vector as usize;
         if count == vectors {
             parts.codec.scan(query, here, piece, seen, threshold, scan, |v, bound| {
                 survive(v, bound, probe.list, done + v, first);
             });
-            return (seen, piece.len());
+            return;
         }
         let own = vectors.saturating_sub(done);
         let first_copy = start.copy as usize + done.saturating_sub(vectors);
         let copies = seen.saturating_sub(own);
-        let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, ranking.constants(), out);
+        stats.bytes_touched += (copies * parts.place.bytes) as u64;
+        let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, route.constants(), out);
         let found = |v, bound| {
             if v < own {
                 survive(v, bound, probe.list, done + v, first);
@@ -232,19 +377,14 @@ impl Scanner {
             }
         };
         parts.codec.scan_mixed(query, here, own, fill, piece, seen, threshold, scan, found);
-        (seen, piece.len() + copies * parts.place.bytes)
     }
 
     /// Computes the keys of the survivors whose bound allows it, and keeps the best. Returns whether
     /// there was any.
-    fn refine(
-        &mut self,
-        parts: &Parts,
-        query: &Query,
-        best: &mut Best,
-        stats: &mut SearchStats,
-    ) -> bool {
-        let Scanner { views, scan, survivors } = self;
+    fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
+        let Scanner { views, scan } = self;
+        let Walk { query, best, survivors, number, .. } = walk;
+        views.serve(parts.nlist, *number);
         let rest_bytes = parts.layout.rest_bytes();
         let rest =
             |s: &Survivor| &parts.rest[s.position * rest_bytes..(s.position + 1) * rest_bytes];
@@ -255,8 +395,7 @@ impl Scanner {
                 a.bound.total_cmp(&b.bound).then(a.position.cmp(&b.position))
             });
         }
-        let mut refined = 0;
-        let mut found = false;
+        let (mut refined, mut found, seen) = (0, false, views.lists.len());
         for (i, s) in survivors.iter().enumerate() {
             if let Some(next) = survivors.get(i + AHEAD)
                 && next.bound <= threshold
@@ -278,8 +417,10 @@ impl Scanner {
                 threshold = best.threshold();
             }
         }
-        stats.refined += refined;
-        stats.bytes_touched += refined * rest_bytes as u64;
+        survivors.clear();
+        let entered = views.lists.len() - seen;
+        stats.refined += refined as u64;
+        stats.bytes_touched += (refined * rest_bytes + entered * parts.frame().dims * 2) as u64;
         found
     }
 }

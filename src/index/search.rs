@@ -8,20 +8,38 @@ use super::config::{Keep, SearchParams, SearchStats};
 use super::door::prepare_query;
 use super::format::{Kept, Parts};
 use super::rank::Ranking;
-use super::scan::{Best, Scanner};
+use super::scan::{Scanner, Walk};
 use super::timers::{Piece, Timers};
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::codec::Query;
+use crate::quantizer::codec::Loaded;
 use crate::topk::{Neighbor, TopK};
 use crate::train::RowsI16;
 
-/// Queries of a batch that a task takes at a time.
-const TASK: usize = 32;
+/// Queries of a batch that are rotated and ranked together.
+const LOADED: usize = 32;
 
-/// Products of queries and centroids that a task holds: 1 MiB.
+/// Products of queries and centroids that are held at a time: 1 MiB.
 const MOST_PRODUCTS: usize = 1 << 18;
+
+/// Queries that go through the lists together. More share more of what is read, but their tables
+/// come from farther away.
+const TOGETHER: usize = 256;
+
+/// Bytes that have to be fetched of queries that go together: 4 MiB, and as much again several times
+/// for what is fetched less often.
+const MOST_FETCHED: usize = 1 << 22;
+
+/// Results that queries hold who go together: their first rounds hold many candidates for each.
+const MOST_HELD: usize = 1 << 17;
+
+/// Queries go through the lists together if at least so many of them meet in a list on average,
+const MEET: usize = 4;
+
+/// and if a list has at least so many times the bytes of what has to be fetched of each of them
+/// instead.
+const LARGER: usize = 8;
 
 /// Vectors that are on their way while one is compared exactly.
 const RERANK_AHEAD: usize = 4;
@@ -63,9 +81,10 @@ pub struct Searcher<'a> {
     /// Rotated queries: `rows x dims`.
     rotated: Vec<f32>,
     ranking: Ranking,
-    query: Query,
+    loaded: Loaded,
+    /// One for each query that is under way.
+    walks: Vec<Walk>,
     scanner: Scanner,
-    best: Best,
     timers: Timers,
     exact: TopK,
     vector: Vec<f32>,
@@ -84,9 +103,9 @@ impl<'a> Searcher<'a> {
             product: Vec::new(),
             rotated: Vec::new(),
             ranking: Ranking::default(),
-            query: Query::default(),
+            loaded: Loaded::default(),
+            walks: Vec::new(),
             scanner: Scanner::default(),
-            best: Best::default(),
             timers: Timers::default(),
             exact: TopK::default(),
             vector: Vec::new(),
@@ -131,30 +150,82 @@ impl<'a> Searcher<'a> {
         if query.len() != expected {
             return Err(VectorError::DimMismatch { expected, found: query.len() }.into());
         }
-        self.load(query, k, params)?;
-        self.answer(0, k, params)
+        self.admit(query, k, params)?;
+        self.load(0, 1)?;
+        self.set_out(0, 0, 0, k, params);
+        self.walk(params);
+        self.arrive(0, 0, k, params)?;
+        Ok(&self.found)
     }
 
-    /// Checks queries (`rows x dim`), rotates them and ranks the lists for them;
-    /// [`answer`](Searcher::answer) does the rest.
-    pub(super) fn load(
+    /// Answers queries (`rows x dim`).
+    fn answer(
+        &mut self,
+        queries: &[f32],
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<Vec<Vec<Neighbor>>, SearchError> {
+        let parts = self.parts;
+        self.admit(queries, k, params)?;
+        let rows = queries.len() / parts.frame().dim;
+        let together = go_together(parts, rows, params);
+        let mut all = Vec::with_capacity(rows);
+        // Rotation and ranking are matrix products; their results should stay in the cache.
+        let most = MOST_PRODUCTS / parts.nlist.max(parts.codec.centroids());
+        let loaded = most.clamp(1, LOADED);
+        for first in (0..rows).step_by(loaded) {
+            let count = loaded.min(rows - first);
+            self.load(first, count)?;
+            for row in 0..count {
+                let number = first + row;
+                if together {
+                    self.set_out(row, number, number, k, params);
+                } else {
+                    self.set_out(row, number, 0, k, params);
+                    self.walk(params);
+                    self.arrive(number, 0, k, params)?;
+                    all.push(self.found.clone());
+                }
+            }
+        }
+        if together {
+            let Searcher { walks, scanner, stats, timers, .. } = self;
+            scanner.scan_together(parts, &mut walks[..rows], stats, timers);
+            for number in 0..rows {
+                self.arrive(number, number, k, params)?;
+                all.push(self.found.clone());
+            }
+        }
+        Ok(all)
+    }
+
+    /// Checks queries (`rows x dim`) and takes them in.
+    fn admit(
         &mut self,
         queries: &[f32],
         k: usize,
         params: &SearchParams,
     ) -> Result<(), SearchError> {
         params.validate(k)?;
-        let parts = self.parts;
-        if params.rerank > 0 && parts.keep == Keep::None && self.fetch.is_none() {
+        if params.rerank > 0 && self.parts.keep == Keep::None && self.fetch.is_none() {
             return Err(SearchError::NothingKept);
         }
         self.timers.start();
+        let frame = self.parts.frame();
         self.input.clear();
         self.input.extend_from_slice(queries);
-        for query in self.input.chunks_exact_mut(parts.frame().dim) {
-            prepare_query(parts.frame().metric, query)?;
+        for query in self.input.chunks_exact_mut(frame.dim) {
+            prepare_query(frame.metric, query)?;
         }
-        let scaled = parts.frame().scaled(&self.input, &mut self.scaled);
+        Ok(())
+    }
+
+    /// Rotates some of the queries, from number `first` on, and ranks the lists for them.
+    fn load(&mut self, first: usize, count: usize) -> Result<(), SearchError> {
+        let parts = self.parts;
+        let dim = parts.frame().dim;
+        let queries = &self.input[first * dim..(first + count) * dim];
+        let scaled = parts.frame().scaled(queries, &mut self.scaled);
         parts.rotate(scaled, &mut self.rows, &mut self.product, &mut self.rotated);
         if !self.rows.norms_sq().iter().all(|norm_sq| norm_sq.is_finite()) {
             return Err(VectorError::TooLarge { row: 0 }.into());
@@ -162,74 +233,82 @@ impl<'a> Searcher<'a> {
         self.timers.lap(Piece::Rotate);
         self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated);
         self.timers.lap(Piece::Rank);
-        parts.codec.load(&self.rotated, &mut self.query);
+        parts.codec.load(&self.rotated, &mut self.loaded);
         self.timers.lap(Piece::Tables);
         Ok(())
     }
 
-    /// Answers loaded query `row`.
-    pub(super) fn answer(
-        &mut self,
-        row: usize,
-        k: usize,
-        params: &SearchParams,
-    ) -> Result<&[Neighbor], SearchError> {
+    /// Prepares a walk for query `number`, which is loaded as row `row`.
+    fn set_out(&mut self, row: usize, number: usize, walk: usize, k: usize, params: &SearchParams) {
         let parts = self.parts;
         let frame = parts.frame();
-        self.ranking.take(parts, row, params.nprobe);
+        if self.walks.len() <= walk {
+            self.walks.resize_with(walk + 1, Walk::default);
+        }
+        let Walk { query, route, best, .. } = &mut self.walks[walk];
+        self.ranking.take(parts, row, params.nprobe, route);
         self.timers.lap(Piece::Rank);
         let mean_dot = match frame.metric {
             Metric::InnerProduct => {
-                let query = &self.input[row * frame.dim..][..frame.dim];
+                let query = &self.input[number * frame.dim..][..frame.dim];
                 frame.scale * nonius_simd::dot_f32(query, &parts.mean)
             }
             Metric::L2 | Metric::Cosine => 0.0,
         };
-        parts.codec.prepare(&self.rotated, row, &mut self.query, mean_dot, params.confidence);
+        let loaded = &self.loaded;
+        parts.codec.prepare(&self.rotated, loaded, row, query, mean_dot, params.confidence);
         self.timers.lap(Piece::Tables);
-        let held = if params.rerank > 0 { params.rerank.max(k) } else { k };
-        self.best.reset(held.min(parts.count));
+        best.reset(held(k, params).min(parts.count));
         if let Some(ratio) = params.centroid_ratio {
-            self.ranking.keep_within(parts, self.query.rotated.norm_sq, ratio);
+            route.keep_within(parts, query.rotated.norm_sq, ratio);
         }
+        route.arrange(may_stop(params));
         if parts.has_copies() {
-            self.ranking.prepare_copies(parts, row, self.query.rotated.constant);
+            self.ranking.prepare_copies(parts, row, query.rotated.constant, route);
         }
-        let (best, stats) = (&mut self.best, &mut self.stats);
-        let patience = params.patience;
-        self.scanner.scan(
-            parts,
-            &self.query,
-            &self.ranking,
-            patience,
-            best,
-            stats,
-            &mut self.timers,
-        );
+        self.timers.lap(Piece::Rank);
+    }
+
+    /// Takes the first walk to its end.
+    fn walk(&mut self, params: &SearchParams) {
+        let Searcher { parts, walks, scanner, stats, timers, .. } = self;
+        scanner.scan(parts, &mut walks[0], params.patience, stats, timers);
+    }
+
+    /// Leaves the results of query `number`, whose walk is over, in `self.found`.
+    fn arrive(
+        &mut self,
+        number: usize,
+        walk: usize,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<(), SearchError> {
+        let frame = self.parts.frame();
         if params.rerank > 0 {
-            self.rerank(row, k)?;
+            self.rerank(number, walk, k)?;
         } else {
             self.found.clear();
             // Keys are those of the scaled vectors.
             let scale = frame.scale.recip();
-            self.found.extend(self.best.sorted().iter().map(|&(key, id, _)| Neighbor {
+            let best = self.walks[walk].best.sorted();
+            self.found.extend(best.iter().map(|&(key, id, _)| Neighbor {
                 id,
                 distance: frame.metric.distance_of_key(key * scale * scale),
             }));
         }
         self.timers.lap(Piece::Rerank);
-        Ok(&self.found)
+        Ok(())
     }
 
     /// Compares what the heap holds exactly, and leaves the best `k` in `self.found`.
-    fn rerank(&mut self, row: usize, k: usize) -> Result<(), SearchError> {
+    fn rerank(&mut self, number: usize, walk: usize, k: usize) -> Result<(), SearchError> {
         let parts = self.parts;
         let (dim, metric) = (parts.frame().dim, parts.frame().metric);
-        let query = &self.input[row * dim..(row + 1) * dim];
+        let query = &self.input[number * dim..(number + 1) * dim];
         self.exact.reset(k);
         self.vector.resize(dim, 0.0);
         let row_bytes = dim * parts.keep.value_bytes();
-        let best = self.best.sorted();
+        let best = self.walks[walk].best.sorted();
         for (i, &(_, id, position)) in best.iter().enumerate() {
             // While one vector is compared the next ones come from memory.
             let coming = if i == 0 { 0 } else { i + RERANK_AHEAD }..i + RERANK_AHEAD + 1;
@@ -272,6 +351,31 @@ impl std::fmt::Debug for Searcher<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Searcher").field("stats", &self.stats).finish_non_exhaustive()
     }
+}
+
+/// How many results a search holds.
+fn held(k: usize, params: &SearchParams) -> usize {
+    if params.rerank > 0 { params.rerank.max(k) } else { k }
+}
+
+/// Bytes that each piece of a list is compared with: of a query's table, and of what copies need.
+fn fetched(parts: &Parts) -> usize {
+    let constants = if parts.has_copies() { 4 * parts.nlist } else { 0 };
+    (parts.layout.table_bytes() + constants).max(1)
+}
+
+/// Whether queries had better go through the lists together.
+fn go_together(parts: &Parts, rows: usize, params: &SearchParams) -> bool {
+    let visits = rows.saturating_mul(params.nprobe.min(parts.nlist));
+    rows > 1
+        && visits / parts.nlist >= MEET.min(rows)
+        && parts.scan.len() / parts.nlist >= LARGER * fetched(parts)
+        && !may_stop(params)
+}
+
+/// True if a search may run out of patience, which goes by the order of the ranks.
+fn may_stop(params: &SearchParams) -> bool {
+    params.patience > 0 && params.patience < params.nprobe
 }
 
 /// The exact key of two vectors.
@@ -339,8 +443,11 @@ impl Index {
         if dim != parts.frame().dim {
             return Err(VectorError::DimMismatch { expected: parts.frame().dim, found: dim }.into());
         }
-        // Rotation and ranking are matrix products; their results should stay in the cache.
-        let task = (MOST_PRODUCTS / parts.nlist.max(parts.codec.centroids())).clamp(1, TASK);
+        // Enough tasks for all threads to end at about the same time.
+        let share = queries.rows().div_ceil(2 * rayon::current_num_threads());
+        let most =
+            TOGETHER.min(MOST_FETCHED / fetched(parts)).min(MOST_HELD / held(k, params).max(1));
+        let task = share.clamp(1, most.max(1));
         let tasks: Vec<Result<_, SearchError>> = queries
             .data()
             .par_chunks(task * dim)
@@ -348,13 +455,7 @@ impl Index {
                 || Searcher { fetch, ..self.searcher() },
                 |searcher, queries| {
                     searcher.reset_stats();
-                    let rows = queries.len() / dim;
-                    let mut found = Vec::with_capacity(rows);
-                    searcher.load(queries, k, params)?;
-                    for row in 0..rows {
-                        found.push(searcher.answer(row, k, params)?.to_vec());
-                    }
-                    Ok((found, searcher.stats()))
+                    Ok((searcher.answer(queries, k, params)?, searcher.stats()))
                 },
             )
             .collect();

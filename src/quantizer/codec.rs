@@ -162,6 +162,14 @@ impl Layout {
         }
     }
 
+    /// Bytes of a query's table for the first stage.
+    pub(crate) fn table_bytes(&self) -> usize {
+        match self {
+            Layout::Saq(layout) => 16 * layout.groups,
+            Layout::Rvq(layout) => 256 * layout.levels,
+        }
+    }
+
     /// Interleaves the heads of up to 32 records, `stride` bytes apart, into a block. Missing
     /// vectors are zero.
     pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
@@ -192,6 +200,12 @@ pub(crate) enum Codec {
 enum Codes<'a> {
     Saq(saq::QueryModel<'a>),
     Rvq(rvq::QueryModel<'a>),
+}
+
+/// What several rotated queries have been looked up together for.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    rvq: rvq::Loaded,
 }
 
 /// A query and its tables. They serve all lists; buffers are reused from query to query.
@@ -264,9 +278,9 @@ impl Codec {
     }
 
     /// Looks at rotated queries (`rows x dims`) together; [`prepare`](Codec::prepare) takes one.
-    pub(crate) fn load(&self, queries: &[f32], query: &mut Query) {
+    pub(crate) fn load(&self, queries: &[f32], loaded: &mut Loaded) {
         if let Codes::Rvq(codes) = self.codes() {
-            codes.load(queries, &mut query.rvq);
+            codes.load(queries, &mut loaded.rvq);
         }
     }
 
@@ -276,6 +290,7 @@ impl Codec {
     pub(crate) fn prepare(
         &self,
         queries: &[f32],
+        loaded: &Loaded,
         row: usize,
         query: &mut Query,
         mean_dot: f32,
@@ -290,7 +305,7 @@ impl Codec {
                 codes.prepare(&query.rotated.values, confidence, &mut query.saq);
             }
             Codes::Rvq(codes) => {
-                codes.prepare(row, &mut query.rvq);
+                codes.prepare(&loaded.rvq, row, &mut query.rvq);
             }
         }
     }
@@ -308,9 +323,9 @@ impl Codec {
     }
 
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
-    pub(crate) fn set_copies(&self, query: &Query, distance_sq: f32, scratch: &mut ScanScratch) {
+    pub(crate) fn set_copies(&self, distance_sq: f32, query: &mut Query) {
         if let Codes::Saq(codes) = self.codes() {
-            codes.set_copies(&query.saq, distance_sq, &mut scratch.saq);
+            codes.set_copies(distance_sq, &mut query.saq);
         }
     }
 

@@ -4,13 +4,14 @@
 use std::sync::OnceLock;
 
 use nonius::{
-    BlockSource, FetchVector, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
-    SearchParams, SearchStats, Searcher, SourceError,
+    BlockSource, FetchVector, Index, IndexBuilder, IndexConfig, Keep, Matrix, MatrixView, Metric,
+    Neighbor, SearchParams, SearchStats, Searcher, SourceError,
 };
 use nonius_tests::{
     all_lists, bits, config, distance, exact, files_in, ids, recall, search_all, synthetic,
     without_kept, wordnet,
 };
+use rayon::ThreadPoolBuilder;
 
 /// The shipped set at 4 bits with f16 vectors, built once for each metric.
 fn index(metric: Metric) -> &'static Index {
@@ -493,6 +494,51 @@ fn a_batch_equals_single_searches() {
         .search_batch(Matrix::new(384, Vec::new()).unwrap().view(), 5, &SearchParams::default())
         .unwrap();
     assert!(none.is_empty() && stats.scanned == 0);
+}
+
+/// Queries that go through large lists together find what each finds alone, whatever the batch, the
+/// quantizer and the number of threads.
+#[test]
+fn queries_that_meet_in_lists_find_the_same() {
+    let set = wordnet();
+    let queries = set.some_queries(83);
+    for (metric, quantizer, nlist, spill) in [
+        (Metric::L2, "saq:4", 1, 0.0),
+        (Metric::L2, "saq:4", 12, 0.0),
+        (Metric::Cosine, "saq:2", 12, 0.6),
+        (Metric::InnerProduct, "erabitq:3", 7, 1.0),
+        (Metric::L2, "rvq:6B", 6, 0.7),
+        (Metric::Cosine, "rvq:6B", 1, 0.0),
+    ] {
+        let config = IndexConfig { spill, ..config(metric, quantizer, nlist) };
+        let index = Index::build(&set.base, &config).unwrap();
+        let mut searcher = index.searcher();
+        for (rows, k, nprobe, rerank, confidence) in [
+            (83, 10, 8, 0, 2.0),
+            (83, 1, 12, 20, 0.5),
+            (40, 300, 9, 0, 1.0),
+            (2, 10_000, 6, 0, 2.0),
+        ] {
+            let params = SearchParams { nprobe, rerank, confidence, ..SearchParams::default() };
+            let part = MatrixView::new(384, &queries.data()[..rows * 384]).unwrap();
+            searcher.reset_stats();
+            let alone: Vec<_> = (0..rows)
+                .map(|row| bits(searcher.search(queries.row(row), k, &params).unwrap()))
+                .collect();
+            let expected = searcher.stats();
+            for threads in [1, 3] {
+                let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let (batch, stats) = pool.install(|| index.search_batch(part, k, &params).unwrap());
+                for (row, found) in batch.iter().enumerate() {
+                    let name = format!("{metric} {quantizer} {nlist} {spill} {rows} {k} {row}");
+                    assert_eq!(bits(found), alone[row], "{name}");
+                }
+                // Only what is read of centroids is less or more.
+                let bytes_touched = expected.bytes_touched;
+                assert_eq!(SearchStats { bytes_touched, ..stats }, expected);
+            }
+        }
+    }
 }
 
 /// A searcher carries nothing from one query to the next, whatever the parameters.

@@ -26,7 +26,7 @@ mod query;
 mod train;
 
 pub(crate) use encode::{EncodeScratch, Encoder};
-pub(crate) use query::{Constants, QueryModel, ScanScratch, Tables};
+pub(crate) use query::{Constants, Loaded, QueryModel, ScanScratch, Tables};
 pub(crate) use train::train;
 
 use nonius_simd::BLOCK;

@@ -20,11 +20,16 @@ pub(crate) struct QueryModel<'a> {
     pub(crate) inverse: &'a [f32],
 }
 
+/// Queries and their products with all centroids.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    rows: RowsI16,
+    product: Vec<i32>,
+}
+
 /// The tables of a query. They serve all lists; buffers are reused from query to query.
 #[derive(Default)]
 pub(crate) struct Tables {
-    rows: RowsI16,
-    product: Vec<i32>,
     /// `levels x 256`.
     dots: Vec<[f32; CENTROIDS]>,
     /// The same in 8 bits: `dots` add up to about `bias + step * sum`.
@@ -57,16 +62,17 @@ pub(crate) enum Constants<'a> {
 impl QueryModel<'_> {
     /// Multiplies rotated queries (`rows x dims`) with all centroids, which are read once for all of
     /// them; [`prepare`](QueryModel::prepare) does the rest for one.
-    pub(crate) fn load(&self, queries: &[f32], tables: &mut Tables) {
-        let Tables { rows, product, .. } = tables;
+    pub(crate) fn load(&self, queries: &[f32], loaded: &mut Loaded) {
+        let Loaded { rows, product } = loaded;
         let (dims, centroids) = (self.model.frame.dims, self.model.levels * CENTROIDS);
         rows.quantize(dims, queries);
         rows.multiply(Panels::new(centroids, dims, self.codebooks), product);
     }
 
     /// Prepares the tables of loaded query `row`.
-    pub(crate) fn prepare(&self, row: usize, tables: &mut Tables) {
-        let Tables { rows, product, dots, lut, bias, step } = tables;
+    pub(crate) fn prepare(&self, loaded: &Loaded, row: usize, tables: &mut Tables) {
+        let Loaded { rows, product } = loaded;
+        let Tables { dots, lut, bias, step } = tables;
         let levels = self.model.levels;
         dots.resize(levels, [0.0; CENTROIDS]);
         let inverse = rows.inverse()[row];
@@ -220,9 +226,9 @@ mod tests {
                 codebooks: &codebooks.packed,
                 inverse: &codebooks.inverse,
             };
-            let mut tables = Tables::default();
-            codes.load(&queries, &mut tables);
-            codes.prepare(1, &mut tables);
+            let (mut loaded, mut tables) = (Loaded::default(), Tables::default());
+            codes.load(&queries, &mut loaded);
+            codes.prepare(&loaded, 1, &mut tables);
             let layout = model.layout();
             let factors = normal(3 * BLOCK);
             let mut blocks = vec![0u8; 3 * layout.block_bytes()];

@@ -109,8 +109,6 @@ impl Bound {
 #[derive(Default)]
 pub(crate) struct ScanScratch {
     offsets: Vec<f32>,
-    /// The same for copies.
-    others: Vec<f32>,
     sums: Vec<u16>,
     bounds: Vec<[f32; BLOCK]>,
     passed: Vec<u32>,
@@ -148,8 +146,8 @@ impl QueryModel<'_> {
     }
 
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
-    pub(crate) fn set_copies(&self, tables: &Tables, distance_sq: f32, scratch: &mut ScanScratch) {
-        tables.bound.offsets_at(distance_sq, &mut scratch.others);
+    pub(crate) fn set_copies(&self, distance_sq: f32, tables: &mut Tables) {
+        tables.bound.offsets_at(distance_sq, &mut tables.copies);
     }
 
     /// [`scan`](QueryModel::scan) of a list that also holds copies: of the first `count` vectors,
@@ -179,9 +177,9 @@ impl QueryModel<'_> {
             return;
         }
         self.sum(tables, blocks, scratch);
-        let ScanScratch { offsets, others, sums, bounds, passed } = scratch;
+        let ScanScratch { offsets, sums, bounds, passed } = scratch;
         tables.bound.offsets_at(list.distance_sq, offsets);
-        let lanes = Mixed { constants, own, offsets, others };
+        let lanes = Mixed { constants, own, offsets, others: &tables.copies };
         let lines = &tables.bound.lines;
         level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);

@@ -42,6 +42,8 @@ pub(super) struct SegmentQuery {
 pub(crate) struct Tables {
     /// How the first stage bounds keys.
     pub(super) bound: Bound,
+    /// For each piece the offset of its line for copies.
+    pub(super) copies: Vec<f32>,
     pub(super) segments: Vec<SegmentQuery>,
     /// `groups x 16` bytes: the first stage's table.
     pub(super) lut: Vec<u8>,
