@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nonius::CodebookUse;
 use nonius::quantizer::saq::Segment;
 use serde::Serialize;
 
@@ -30,6 +31,42 @@ impl fmt::Display for PlanText<'_> {
             write!(f, "{gap}{}x{}", segment.dims, segment.bits)?;
         }
         Ok(())
+    }
+}
+
+/// How codes use a codebook, as JSON shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct CodebookJson {
+    centroids: usize,
+    used: usize,
+    perplexity: f64,
+}
+
+/// Codebooks as JSON shows them.
+pub(crate) fn codebooks(uses: &[CodebookUse]) -> Vec<CodebookJson> {
+    let json = |of: &CodebookUse| CodebookJson {
+        centroids: of.centroids,
+        used: of.used,
+        perplexity: of.perplexity,
+    };
+    uses.iter().map(json).collect()
+}
+
+/// What codes are made of, for people: the plan, or for a quantizer that has codebooks their number and
+/// size, the share of all centroids that is used, and the mean perplexity.
+pub(crate) struct MadeOf<'a>(pub(crate) &'a [Segment], pub(crate) &'a [CodebookUse]);
+
+impl fmt::Display for MadeOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MadeOf(plan, codebooks) = self;
+        let Some(first) = codebooks.first() else { return PlanText(plan).fmt(f) };
+        let sum = |of: fn(&CodebookUse) -> f64| codebooks.iter().map(of).sum::<f64>();
+        let used = 100.0 * sum(|of| of.used as f64) / sum(|of| of.centroids as f64);
+        // Only all of them are 100%.
+        let used = (used * 10.0).floor() / 10.0;
+        let perplexity = sum(|of| of.perplexity) / codebooks.len() as f64;
+        let (count, size) = (codebooks.len(), first.centroids);
+        write!(f, "{count} codebooks of {size}, {used}% used, perplexity {perplexity:.1}")
     }
 }
 
@@ -65,6 +102,20 @@ mod tests {
         assert_eq!(human_bytes(17), "17 bytes");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(3 << 40), "3.0 TiB");
+    }
+
+    #[test]
+    fn codebooks_read_well() {
+        let full = CodebookUse { centroids: 256, used: 256, perplexity: 250.5 };
+        let most = CodebookUse { used: 255, perplexity: 200.0, ..full };
+        let segments = [Segment { dims: 48, bits: 7 }];
+        assert_eq!(MadeOf(&segments, &[]).to_string(), "48x7");
+        let text = "2 codebooks of 256, 100% used, perplexity 250.5";
+        assert_eq!(MadeOf(&[], &[full, full]).to_string(), text);
+        let text = "2 codebooks of 256, 99.8% used, perplexity 225.2";
+        assert_eq!(MadeOf(&[], &[full, most]).to_string(), text);
+        let json = serde_json::to_string(&codebooks(&[most])).unwrap();
+        assert_eq!(json, r#"[{"centroids":256,"used":255,"perplexity":200.0}]"#);
     }
 
     #[test]

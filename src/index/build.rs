@@ -484,6 +484,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let place = PlaceCode::new(meta.nlist, meta.number_bits);
         let mut lists = ListWriters::new(&layout, &table, dim, keep, self.ids, id_bytes, place);
         let encoder_nanos = AtomicU64::new(0);
+        let mut uses = self.encoder.uses();
         let mut reader = self.source.reader()?;
         let chunk_rows = self.chunk_rows();
         let mut values = vec![0.0; chunk_rows * dim];
@@ -511,6 +512,7 @@ impl<'a, 'p> Job<'a, 'p> {
                     let nanos = start.elapsed().as_nanos() as u64;
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
+            uses.add(records, stride);
             if let Some(seconds) = &seconds {
                 seconds.read(first, &mut second[..count]).map_err(BuildError::Write)?;
             }
@@ -535,6 +537,7 @@ impl<'a, 'p> Job<'a, 'p> {
             bytes_per_vector,
             file_bytes: places.file_len(),
             plan: self.encoder.plan().to_vec(),
+            codebooks: uses.report(),
             inertia: self.inertia.clone(),
             train_seconds: self.train_seconds,
             encode_seconds: 0.0,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::error::{BuildError, ConfigError, SearchError};
 use crate::metric::Metric;
-use crate::quantizer::QuantizerSpec;
 use crate::quantizer::saq::Segment;
+use crate::quantizer::{CodebookUse, QuantizerSpec};
 
 /// Which full vectors an index keeps beside the codes, for exact rerank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -268,8 +268,10 @@ pub struct BuildReport {
     pub bytes_per_vector: f64,
     /// Bytes of the file, or of the index in memory.
     pub file_bytes: u64,
-    /// The plan: dimensions and bits of each segment.
+    /// The plan: dimensions and bits of each segment; empty for quantizers that have none.
     pub plan: Vec<Segment>,
+    /// How the codes of all vectors use each codebook; empty for quantizers that have none.
+    pub codebooks: Vec<CodebookUse>,
     /// k-means' mean squared distance to the centroid after each iteration.
     pub inertia: Vec<f64>,
     /// Seconds of sampling, clustering and training.

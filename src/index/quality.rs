@@ -12,6 +12,7 @@ use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
+use crate::quantizer::CodebookUse;
 use crate::quantizer::codec::{Loaded, Query, ScanScratch};
 use crate::quantizer::saq::Segment;
 use crate::quantizer::view::View;
@@ -43,8 +44,10 @@ pub struct QualityRow {
     pub recall_10_at_100: f64,
     /// Vectors encoded a second and thread: rotation, adjustment and packing.
     pub encode_vectors_per_second: f64,
-    /// The plan.
+    /// The plan; empty for quantizers that have none.
     pub plan: Vec<Segment>,
+    /// How the codes of all vectors use each codebook; empty for quantizers that have none.
+    pub codebooks: Vec<CodebookUse>,
 }
 
 /// Measures a quantizer: every query is compared with every base vector by its code.
@@ -161,6 +164,7 @@ pub fn quality(
         recall_10_at_100: total.in_100 / (10.0 * count),
         encode_vectors_per_second: report.vectors as f64 / report.encoder_cpu_seconds.max(1e-9),
         plan: report.plan,
+        codebooks: report.codebooks,
     })
 }
 

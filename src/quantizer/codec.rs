@@ -8,7 +8,7 @@ use super::frame::{Frame, Lists, Rotation, TrainingSet};
 use super::rvq;
 use super::saq::{self, Segment};
 use super::view::{Centroid, Glance, RotatedQuery, View};
-use super::{Family, QuantizerSpec};
+use super::{Family, QuantizerSpec, Uses};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::storage::Section;
@@ -93,6 +93,14 @@ impl Encoder {
         match self {
             Encoder::Saq(saq, _) => &saq.model.plan,
             Encoder::Rvq(_) => &[],
+        }
+    }
+
+    /// A count of how often records name each centroid, of quantizers that have codebooks.
+    pub(crate) fn uses(&self) -> Uses {
+        match self {
+            Encoder::Saq(..) => Uses::new(0),
+            Encoder::Rvq(rvq) => Uses::new(rvq.model.levels),
         }
     }
 

@@ -8,10 +8,13 @@ pub(crate) mod frame;
 mod pairs;
 mod rvq;
 pub mod saq;
+mod usage;
 pub(crate) mod view;
 
 pub(crate) use additive::AdditiveCode;
 pub(crate) use rvq::{CENTROIDS, Model as RvqModel};
+pub use usage::CodebookUse;
+pub(crate) use usage::Uses;
 
 use std::fmt;
 use std::str::FromStr;

@@ -407,3 +407,27 @@ fn fast_encoding_is_nearly_as_good() {
         assert!(fast.err_random < 1.05 * full.err_random, "{quantizer}");
     }
 }
+
+/// Every centroid of every codebook is used, also where half of all vectors are copies of a few.
+#[test]
+fn codebooks_are_used_in_full() {
+    let set = wordnet();
+    let mut copies = set.base.clone();
+    for row in (0..copies.rows()).step_by(2) {
+        let few = copies.row(row % 20).to_vec();
+        copies.row_mut(row).copy_from_slice(&few);
+    }
+    for (base, least) in [(&set.base, 150.0), (&copies, 10.0)] {
+        for nlist in [1, 40] {
+            let config = config(Metric::L2, "rvq:6B", nlist);
+            let (_, report) = IndexBuilder::new(&config).build(base).unwrap();
+            assert!(report.codebooks.len() >= 4, "{}", report.codebooks.len());
+            for found in &report.codebooks {
+                assert_eq!((found.centroids, found.used), (256, 256));
+                assert!(found.perplexity > least && found.perplexity <= 256.0, "{found:?}");
+            }
+        }
+    }
+    let (_, report) = IndexBuilder::new(&config(Metric::L2, "saq:1", 1)).build(&set.base).unwrap();
+    assert!(report.codebooks.is_empty());
+}

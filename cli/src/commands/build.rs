@@ -10,7 +10,9 @@ use crate::args::{Quantizer, Threads, positive};
 use crate::files::load_user_ids;
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
-use crate::report::{PlanSegment, PlanText, human_bytes, peak_rss_bytes, plan};
+use crate::report::{
+    CodebookJson, MadeOf, PlanSegment, codebooks, human_bytes, peak_rss_bytes, plan,
+};
 
 /// Build an index file from a file of vectors, in bounded memory.
 #[derive(Debug, Args)]
@@ -89,6 +91,7 @@ struct BuildJson {
     peak_rss_bytes: Option<u64>,
     inertia: Vec<f64>,
     plan: Vec<PlanSegment>,
+    codebooks: Vec<CodebookJson>,
 }
 
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
@@ -136,7 +139,8 @@ fn table(report: &BuildReport, keep: Keep) -> Table {
     if report.spilled > 0 {
         row("second lists", format!("{} vectors", report.spilled));
     }
-    row("plan", PlanText(&report.plan).to_string());
+    let name = if report.codebooks.is_empty() { "plan" } else { "codes" };
+    row(name, MadeOf(&report.plan, &report.codebooks).to_string());
     row("bytes a vector", format!("{:.1} (f32: {})", report.bytes_per_vector, 4 * dim));
     row("file", format!("{}, kept vectors: {keep}", human_bytes(report.file_bytes)));
     row("training", format!("{:.2} s", report.train_seconds));
@@ -174,5 +178,6 @@ fn json(report: &BuildReport, keep: Keep) -> BuildJson {
         peak_rss_bytes: peak_rss_bytes(),
         inertia: report.inertia.clone(),
         plan: plan(&report.plan),
+        codebooks: codebooks(&report.codebooks),
     }
 }

@@ -11,7 +11,7 @@ use crate::args::{Threads, positive};
 use crate::files::{Head, load_queries, load_truth};
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
-use crate::report::{PlanSegment, PlanText, plan};
+use crate::report::{CodebookJson, MadeOf, PlanSegment, codebooks, plan};
 
 /// Measure the error of quantizers' estimates and the recall of a flat scan by them.
 ///
@@ -90,6 +90,7 @@ struct RowJson {
     recall_10_at_100: f64,
     encode_vectors_per_second: f64,
     plan: Vec<PlanSegment>,
+    codebooks: Vec<CodebookJson>,
 }
 
 /// True neighbours a query over which errors are measured.
@@ -160,7 +161,7 @@ fn table(rows: &[QualityRow]) -> Table {
         "recall@10",
         "recall 10@100",
         "encoded/s",
-        "plan",
+        "codes",
     ]);
     for row in rows {
         table.row(vec![
@@ -172,7 +173,7 @@ fn table(rows: &[QualityRow]) -> Table {
             format!("{:.4}", row.recall_at_10),
             format!("{:.4}", row.recall_10_at_100),
             format!("{:.0}", row.encode_vectors_per_second),
-            PlanText(&row.plan).to_string(),
+            MadeOf(&row.plan, &row.codebooks).to_string(),
         ]);
     }
     table
@@ -190,5 +191,6 @@ fn row_json(row: &QualityRow) -> RowJson {
         recall_10_at_100: row.recall_10_at_100,
         encode_vectors_per_second: row.encode_vectors_per_second,
         plan: plan(&row.plan),
+        codebooks: codebooks(&row.codebooks),
     }
 }

@@ -35,6 +35,7 @@ fn the_report_has_every_field() {
     }
     assert_eq!(plan_dims(&json), DIM as u64);
     assert!(json["plan"][0]["bits"].is_u64());
+    assert_eq!(json["codebooks"], serde_json::json!([]));
 }
 
 #[test]
