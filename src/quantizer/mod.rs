@@ -3,10 +3,11 @@
 //! [`QuantizerSpec`] lists all of them; it is the one place that knows their names.
 
 mod additive;
+mod alone;
 pub(crate) mod codec;
 pub(crate) mod frame;
 mod pairs;
-mod rvq;
+pub mod rvq;
 pub mod saq;
 mod usage;
 pub(crate) mod view;

@@ -1,7 +1,8 @@
 //! The quantizer by itself and the index agree, and its error bound holds on real vectors.
 
 use nonius::{
-    Encoding, Index, IndexConfig, Matrix, Metric, Saq, SaqConfig, SearchError, VectorError,
+    Encoding, Index, IndexConfig, Matrix, Metric, Rvq, RvqConfig, Saq, SaqConfig, SearchError,
+    VectorError,
 };
 use nonius_tests::{
     all_lists, config, distance, exact, ids, recall, spec, synthetic, without_kept, wordnet,
@@ -42,6 +43,35 @@ fn a_flat_index_and_the_quantizer_agree() {
                 assert_eq!(found.len(), 1000, "{what}");
                 for n in found {
                     let estimate = estimates[n.id as usize].distance;
+                    assert_eq!(estimate.to_bits(), n.distance.to_bits(), "{what}: {n:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The same for RVQ.
+#[test]
+fn a_flat_index_and_rvq_agree() {
+    let (base, queries) = synthetic(1000, 45, 52);
+    for metric in Metric::ALL {
+        for encoding in [Encoding::Full, Encoding::Fast] {
+            let what = format!("{metric} {encoding:?}");
+            let index_config =
+                IndexConfig { encoding, ..without_kept(config(metric, "rvq:6B", 1)) };
+            let index = Index::build(&base, &index_config).unwrap();
+            let quantizer = spec("rvq:6B");
+            let rvq_config = RvqConfig { metric, quantizer, encoding, ..RvqConfig::default() };
+            let rvq = Rvq::train(base.view(), &rvq_config).unwrap();
+            let codes = rvq.encode(base.view()).unwrap();
+            assert_eq!((rvq.dim(), codes.len()), (45, 1000), "{what}");
+            assert_eq!(codes.bytes_per_vector(), index.info().code_bytes, "{what}");
+            for q in 0..queries.rows() {
+                let estimates = rvq.estimate(&codes, queries.row(q)).unwrap();
+                let found = index.search(queries.row(q), 1000, &all_lists()).unwrap();
+                assert_eq!(found.len(), 1000, "{what}");
+                for n in found {
+                    let estimate = estimates[n.id as usize];
                     assert_eq!(estimate.to_bits(), n.distance.to_bits(), "{what}: {n:?}");
                 }
             }

@@ -21,10 +21,12 @@
 //! A vector's code is one byte a level and the additive factor.
 
 mod codebooks;
+mod codes;
 mod encode;
 mod query;
 mod train;
 
+pub use codes::{Rvq, RvqCodes, RvqConfig};
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use query::{Constants, Loaded, QueryModel, ScanScratch, Tables};
 pub(crate) use train::train;

@@ -11,11 +11,10 @@ use super::train::train;
 use super::{Encoder, Segment};
 use crate::error::{BuildError, ConfigError, SearchError, VectorError};
 use crate::index::Encoding;
-use crate::index::{check_norm, check_row, mean_of, prepare_query, scale_of};
-use crate::matrix::{Matrix, MatrixView};
+use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::frame::TrainingSet;
-use crate::quantizer::view::{RotatedQuery, View};
+use crate::quantizer::alone::{Sample, accept, rotate, rotate_back};
+use crate::quantizer::view::View;
 use crate::quantizer::{Family, QuantizerSpec};
 
 /// What a quantizer is trained for.
@@ -154,19 +153,8 @@ impl Saq {
             let message = format!("expected saq, rabitq or erabitq, found {spec}");
             return Err(ConfigError::new("quantizer", message).into());
         }
-        if sample.rows() == 0 {
-            return Err(BuildError::Empty);
-        }
-        let mut sample = Matrix::new(sample.dim(), sample.data().to_vec())?;
-        accept(config.metric, &mut sample)?;
-        let scale = scale_of(&sample, config.metric);
-        for value in sample.data_mut() {
-            *value *= scale;
-        }
-        let mean = mean_of(&sample);
-        let metric = config.metric;
-        let set = TrainingSet { sample: sample.view(), mean: &mean, lists: None, metric, scale };
-        let encoder = train(&set, spec, config.encoding, config.seed)?;
+        let sample = Sample::new(sample, config.metric)?;
+        let encoder = train(&sample.training_set(), spec, config.encoding, config.seed)?;
         Ok(Saq { layout: encoder.model.layout(), encoder })
     }
 
@@ -189,7 +177,6 @@ impl Saq {
         if rows.dim() != dim {
             return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
         }
-        let normalizes = model.frame.metric.normalizes();
         let layout = self.layout.clone();
         let stride = layout.record_bytes();
         let len = rows.rows();
@@ -207,21 +194,8 @@ impl Saq {
             .zip(rows.data().par_chunks(BLOCK * dim))
             .enumerate()
             .map_init(Buffers::default, |buffers, (number, ((block, rest), rows))| {
-                let first = number * BLOCK;
                 let Buffers { scratch, unit, records } = buffers;
-                let rows = if normalizes {
-                    unit.clear();
-                    unit.extend_from_slice(rows);
-                    for (i, row) in unit.chunks_exact_mut(dim).enumerate() {
-                        check_row(row, first + i, true)?;
-                    }
-                    unit
-                } else {
-                    for (i, row) in rows.chunks_exact(dim).enumerate() {
-                        check_norm(row, first + i)?;
-                    }
-                    rows
-                };
+                let rows = accept(&model.frame, number * BLOCK, rows, unit)?;
                 // Every byte is overwritten.
                 records.resize(rows.len() / dim * stride, 0);
                 self.encoder.encode_rows(&layout, rows, None, scratch, records);
@@ -278,13 +252,7 @@ impl Saq {
                 rotated[d] = (top + middle - half) * scale * cosine_sq;
             }
         }
-        self.encoder
-            .rotation
-            .apply_inverse(&rotated, model.frame.dim)
-            .iter()
-            .zip(&self.encoder.mean)
-            .map(|(x, mean)| (x + mean) / model.frame.scale)
-            .collect()
+        rotate_back(&model.frame, &self.encoder.rotation, &self.encoder.mean, &rotated)
     }
 
     /// Estimates the distance of a query to every code, from all its bits.
@@ -297,21 +265,11 @@ impl Saq {
     pub fn estimate(&self, codes: &SaqCodes, query: &[f32]) -> Result<Vec<Estimate>, SearchError> {
         self.check(codes);
         let model = &self.encoder.model;
-        if query.len() != model.frame.dim {
-            let (expected, found) = (model.frame.dim, query.len());
-            return Err(VectorError::DimMismatch { expected, found }.into());
-        }
-        let mut values = query.to_vec();
-        prepare_query(model.frame.metric, &mut values)?;
         let estimator = QueryModel { model, layout: &codes.layout };
-        for value in &mut values {
-            *value *= model.frame.scale;
-        }
-        let rotated = self.encoder.rotation.apply(&self.encoder.mean, &values);
-        let mut query = RotatedQuery { values: rotated, ..RotatedQuery::default() };
         let lengths = &codes.layout.lengths;
+        let Encoder { rotation, mean, .. } = &self.encoder;
+        let query = rotate(&model.frame, rotation, mean, lengths, query)?;
         let metric = model.frame.metric;
-        query.prepare(metric, lengths, nonius_simd::dot_f32(&values, &self.encoder.mean));
         let mut tables = Tables::default();
         estimator.prepare(&query.values, 3.0, &mut tables);
         let mut view = View::default();
@@ -353,19 +311,11 @@ struct Buffers {
     records: Vec<u8>,
 }
 
-/// Checks rows, and brings them to unit norm if the metric wants it.
-fn accept(metric: Metric, rows: &mut Matrix) -> Result<(), VectorError> {
-    let dim = rows.dim();
-    for (number, row) in rows.data_mut().chunks_exact_mut(dim).enumerate() {
-        check_row(row, number, metric.normalizes())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::scale::ScaleFormat;
     use super::*;
+    use crate::matrix::Matrix;
     use crate::random::Random;
 
     /// Clustered data with a long-tailed spectrum.
