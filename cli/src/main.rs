@@ -4,6 +4,7 @@
 
 mod answer;
 mod args;
+mod chart;
 mod commands;
 mod files;
 mod output;

@@ -8,8 +8,9 @@ use nonius_datasets::{exact_neighbors, read_matrix};
 use serde::Serialize;
 
 use crate::args::{Threads, positive};
+use crate::chart;
 use crate::files::{Head, load_queries, load_truth};
-use crate::output::{Failure, Output, Table};
+use crate::output::{Context, Failure, Output, Table};
 use crate::progress::Bars;
 use crate::report::{CodebookJson, MadeOf, PlanSegment, codebooks, plan};
 
@@ -65,6 +66,10 @@ pub(crate) struct QualityArgs {
     /// Write a report as JSON; - for stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Draw error and recall against bytes, a curve for each kind of quantizer, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -148,7 +153,11 @@ pub(crate) fn run(args: &QualityArgs) -> Result<(), Failure> {
         nlist: args.nlist,
         threads: rayon::current_num_threads(),
         rows: rows.iter().map(row_json).collect(),
-    })
+    })?;
+    if let Some(path) = &args.svg {
+        std::fs::write(path, chart::quality(&rows)?).context(path.display())?;
+    }
+    Ok(())
 }
 
 fn table(rows: &[QualityRow]) -> Table {

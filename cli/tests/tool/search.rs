@@ -170,8 +170,10 @@ fn default_parameters_find_nine_of_ten() {
 fn quality_ranks_quantizers() {
     let sandbox = Sandbox::new();
     let outcome = sandbox
-        .run("quality base.fvecs queries.fvecs --metric l2 --quantizers saq:1,saq:2,saq:4,rabitq,erabitq:4 --json q.json")
+        .run("quality base.fvecs queries.fvecs --metric l2 --quantizers saq:1,saq:2,saq:4,rabitq,erabitq:4 --json q.json --svg q.svg")
         .success();
+    let svg = std::fs::read_to_string(sandbox.path("q.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("erabitq"), "{svg}");
     assert_eq!(outcome.stdout.lines().count(), 6);
     let json = sandbox.read_json("q.json");
     let rows = json["rows"].as_array().unwrap();
