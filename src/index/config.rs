@@ -234,7 +234,8 @@ pub struct SearchStats {
     pub refined: u64,
     /// Vectors compared exactly.
     pub reranked: u64,
-    /// Bytes of the index that were read: centroids, codes, factors, ids and kept vectors.
+    /// Bytes of the index that were read: centroids, codes, factors, ids and kept vectors. What
+    /// queries of a batch read together counts for each of them.
     pub bytes_touched: u64,
 }
 

@@ -185,7 +185,7 @@ impl Ranking {
     }
 
     /// Ranks all lists for rotated queries (`rows x dims`); [`take`](Ranking::take) reads the
-    /// result for one of them. Returns the bytes that were read of the index.
+    /// result for one of them. Returns the bytes of the index that it takes.
     pub(super) fn compare(&mut self, parts: &Parts, queries: &[f32]) -> u64 {
         if !parts.frame().lists {
             return 0;

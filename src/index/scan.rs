@@ -134,6 +134,8 @@ pub(super) struct Walk {
     left: usize,
     /// What the round has found and not yet refined.
     survivors: Vec<Survivor>,
+    /// The list of the vector that was refined last.
+    entered: Option<u32>,
 }
 
 impl Walk {
@@ -142,6 +144,7 @@ impl Walk {
         self.number = number;
         (self.lists, self.done) = (0, 0);
         self.survivors.clear();
+        self.entered = None;
         if parts.has_copies()
             && let Some(farthest) = self.route.farthest()
         {
@@ -383,7 +386,7 @@ impl Scanner {
     /// there was any.
     fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
         let Scanner { views, scan } = self;
-        let Walk { query, best, survivors, number, .. } = walk;
+        let Walk { query, best, survivors, number, entered, .. } = walk;
         views.serve(parts.nlist, *number);
         let rest_bytes = parts.layout.rest_bytes();
         let rest =
@@ -395,7 +398,7 @@ impl Scanner {
                 a.bound.total_cmp(&b.bound).then(a.position.cmp(&b.position))
             });
         }
-        let (mut refined, mut found, seen) = (0, false, views.lists.len());
+        let (mut refined, mut entries, mut found) = (0, 0, false);
         for (i, s) in survivors.iter().enumerate() {
             if let Some(next) = survivors.get(i + AHEAD)
                 && next.bound <= threshold
@@ -412,15 +415,15 @@ impl Scanner {
             let block = blocks(parts, s.block..s.block + 1);
             let key = parts.codec.refine(query, view, block, s.lane, rest(s), scan);
             refined += 1;
+            entries += usize::from(entered.replace(s.list) != Some(s.list));
             if key <= threshold {
                 found |= best.offer((key, parts.id(s.position), s.position));
                 threshold = best.threshold();
             }
         }
         survivors.clear();
-        let entered = views.lists.len() - seen;
         stats.refined += refined as u64;
-        stats.bytes_touched += (refined * rest_bytes + entered * parts.frame().dims * 2) as u64;
+        stats.bytes_touched += (refined * rest_bytes + entries * parts.frame().dims * 2) as u64;
         found
     }
 }

@@ -231,7 +231,8 @@ impl<'a> Searcher<'a> {
             return Err(VectorError::TooLarge { row: 0 }.into());
         }
         self.timers.lap(Piece::Rotate);
-        self.stats.bytes_touched += self.ranking.compare(parts, &self.rotated);
+        let bytes = self.ranking.compare(parts, &self.rotated);
+        self.stats.bytes_touched += count as u64 * bytes;
         self.timers.lap(Piece::Rank);
         parts.codec.load(&self.rotated, &mut self.loaded);
         self.timers.lap(Piece::Tables);
