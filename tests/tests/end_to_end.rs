@@ -505,7 +505,6 @@ fn queries_that_meet_in_lists_find_the_same() {
         (Metric::Cosine, "saq:2", 12, 0.6),
         (Metric::InnerProduct, "erabitq:3", 7, 1.0),
         (Metric::L2, "rvq:6B", 6, 0.7),
-        (Metric::Cosine, "rvq:6B", 1, 0.0),
     ] {
         let config = IndexConfig { spill, ..config(metric, quantizer, nlist) };
         let index = Index::build(&set.base, &config).unwrap();
