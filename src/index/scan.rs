@@ -197,15 +197,12 @@ impl Scanner {
         // Lists that were done when something was found last.
         let mut success = 0;
         while !walk.is_over() {
-            while !walk.is_over() && walk.left > 0 {
-                self.first_stage(parts, walk, walk.upcoming(), stats);
-            }
-            timers.lap(Piece::FirstStage);
-            if self.refine(parts, walk, stats) || walk.in_first_round() {
+            let Some(found) = self.advance(parts, walk, walk.upcoming(), stats, timers) else {
+                continue;
+            };
+            if found {
                 success = walk.lists;
             }
-            walk.begin_round();
-            timers.lap(Piece::Refine);
             if patience > 0 && walk.lists - success >= patience {
                 break;
             }
@@ -273,7 +270,8 @@ impl Scanner {
         }
     }
 
-    /// Reads the first stage of a list, or of its next blocks, and ends the round where it ends.
+    /// Reads the first stage of a list, or of its next blocks. If that ends the round, refines what is
+    /// left and returns whether the round has found something: the first one always has.
     fn advance(
         &mut self,
         parts: &Parts,
@@ -281,14 +279,16 @@ impl Scanner {
         upcoming: Option<u32>,
         stats: &mut SearchStats,
         timers: &mut Timers,
-    ) {
+    ) -> Option<bool> {
         self.first_stage(parts, walk, upcoming, stats);
         timers.lap(Piece::FirstStage);
-        if walk.left == 0 || walk.is_over() {
-            self.refine(parts, walk, stats);
-            walk.begin_round();
-            timers.lap(Piece::Refine);
+        if walk.left > 0 && !walk.is_over() {
+            return None;
         }
+        let found = self.refine(parts, walk, stats) || walk.in_first_round();
+        walk.begin_round();
+        timers.lap(Piece::Refine);
+        Some(found)
     }
 
     /// Refines what a round has found so far. That changes no result: until the round ends, the

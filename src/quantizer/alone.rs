@@ -1,11 +1,28 @@
 //! What quantizers without an index share: vectors and queries pass the same doors as an index's.
 
+use nonius_simd::BLOCK;
+use rayon::prelude::*;
+
 use super::frame::{Frame, Rotation, TrainingSet};
 use super::view::RotatedQuery;
-use crate::error::{BuildError, SearchError, VectorError};
+use super::{Family, QuantizerSpec};
+use crate::error::{BuildError, ConfigError, SearchError, VectorError};
 use crate::index::{check_norm, check_row, mean_of, prepare_query, scale_of};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
+
+/// Checks a configuration's quantizer, which has to be of a family; `names` are what it may be called.
+pub(super) fn check_spec(
+    spec: &QuantizerSpec,
+    family: Family,
+    names: &str,
+) -> Result<(), ConfigError> {
+    spec.validate()?;
+    if spec.family() != family {
+        return Err(ConfigError::new("quantizer", format!("expected {names}, found {spec}")));
+    }
+    Ok(())
+}
 
 /// A sample that training accepts.
 pub(super) struct Sample {
@@ -44,9 +61,39 @@ impl Sample {
     }
 }
 
+/// Encodes rows block by block, in parallel: `write` makes the records of a block's rows, of
+/// `record_bytes` each and not yet set, and brings them to the block's place among `places`.
+///
+/// A block's rows are checked, and copied only if their norms have to change, right before they are
+/// encoded: they come from memory once.
+pub(super) fn encode<S: Default, P: Send>(
+    frame: &Frame,
+    rows: MatrixView<'_>,
+    record_bytes: usize,
+    places: impl IndexedParallelIterator<Item = P>,
+    write: impl Fn(&mut S, &[f32], &mut [u8], P) + Sync,
+) -> Result<(), VectorError> {
+    let dim = frame.dim;
+    if rows.dim() != dim {
+        return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
+    }
+    let buffers = || (S::default(), Vec::new(), Vec::new());
+    let refused = places
+        .zip(rows.data().par_chunks(BLOCK * dim))
+        .enumerate()
+        .map_init(buffers, |(scratch, unit, records), (number, (place, rows))| {
+            let rows = accept(frame, number * BLOCK, rows, unit)?;
+            records.resize(rows.len() / dim * record_bytes, 0);
+            write(scratch, rows, records, place);
+            Ok(())
+        })
+        .find_first(Result::is_err);
+    refused.unwrap_or(Ok(()))
+}
+
 /// Checks rows, of which the first has number `first`. Returns them, or copies of unit norm in `unit`
 /// if the metric wants that.
-pub(super) fn accept<'a>(
+fn accept<'a>(
     frame: &Frame,
     first: usize,
     rows: &'a [f32],

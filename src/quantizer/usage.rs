@@ -18,7 +18,7 @@ pub struct CodebookUse {
 /// Counts how often codes name each centroid.
 pub(crate) struct Uses {
     levels: usize,
-    counts: Vec<u64>,
+    counts: Vec<u32>,
 }
 
 impl Uses {
@@ -35,19 +35,25 @@ impl Uses {
         for record in records.chunks_exact(stride) {
             let codebooks = self.counts.as_chunks_mut::<CENTROIDS>().0;
             for (counts, &code) in codebooks.iter_mut().zip(record) {
-                counts[usize::from(code)] += 1;
+                let count = &mut counts[usize::from(code)];
+                *count = count.saturating_add(1);
             }
         }
     }
 
+    /// How often each centroid of each level is named: `levels * 256`.
+    pub(crate) fn into_counts(self) -> Vec<u32> {
+        self.counts
+    }
+
     /// What was counted, for each level.
     pub(crate) fn report(&self) -> Vec<CodebookUse> {
-        let of_level = |counts: &[u64; CENTROIDS]| {
-            let all = counts.iter().sum::<u64>().max(1) as f64;
+        let of_level = |counts: &[u32; CENTROIDS]| {
+            let all = counts.iter().map(|&count| u64::from(count)).sum::<u64>().max(1) as f64;
             let entropy: f64 = counts
                 .iter()
                 .filter(|&&count| count > 0)
-                .map(|&count| count as f64 / all)
+                .map(|&count| f64::from(count) / all)
                 .map(|share| -share * share.log2())
                 .sum();
             CodebookUse {

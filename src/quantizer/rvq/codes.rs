@@ -3,15 +3,14 @@
 use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
-use super::encode::EncodeScratch;
 use super::query::{Loaded, QueryModel, Tables};
 use super::train::train;
 use super::{Encoder, Layout};
-use crate::error::{BuildError, ConfigError, SearchError, VectorError};
+use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
 use crate::matrix::{MatrixView, add};
 use crate::metric::Metric;
-use crate::quantizer::alone::{Sample, accept, rotate, rotate_back};
+use crate::quantizer::alone::{Sample, check_spec, encode, rotate, rotate_back};
 use crate::quantizer::{CodebookUse, Family, QuantizerSpec, Uses};
 
 /// What a quantizer is trained for.
@@ -122,11 +121,7 @@ impl Rvq {
     /// metric does not accept.
     pub fn train(sample: MatrixView<'_>, config: &RvqConfig) -> Result<Rvq, BuildError> {
         let spec = &config.quantizer;
-        spec.validate()?;
-        if spec.family() != Family::Rvq {
-            let message = format!("expected rvq, found {spec}");
-            return Err(ConfigError::new("quantizer", message).into());
-        }
+        check_spec(spec, Family::Rvq, "rvq")?;
         let sample = Sample::new(sample, config.metric)?;
         let set = sample.training_set();
         let encoder = train(&set, spec, config.encoding, config.seed, &mut |_, _| Ok(()))?;
@@ -148,34 +143,15 @@ impl Rvq {
     /// # Errors
     /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
     pub fn encode(&self, rows: MatrixView<'_>) -> Result<RvqCodes, VectorError> {
-        /// Blocks that a task encodes at a time.
-        const BLOCKS: usize = 2;
-        let (model, dim) = (&self.encoder.model, self.dim());
-        if rows.dim() != dim {
-            return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
-        }
+        let model = &self.encoder.model;
         let layout = model.layout();
         let (stride, len) = (layout.record_bytes(), rows.rows());
         let mut blocks = vec![0; len.div_ceil(BLOCK) * layout.block_bytes()];
-        let refused = blocks
-            .par_chunks_mut(BLOCKS * layout.block_bytes())
-            .zip(rows.data().par_chunks(BLOCKS * BLOCK * dim))
-            .enumerate()
-            .map_init(Buffers::default, |buffers, (task, (blocks, rows))| {
-                let Buffers { scratch, unit, records } = buffers;
-                let rows = accept(&model.frame, task * BLOCKS * BLOCK, rows, unit)?;
-                records.resize(rows.len() / dim * stride, 0);
-                self.encoder.encode_rows(rows, None, scratch, records);
-                let blocks = blocks.chunks_exact_mut(layout.block_bytes());
-                for (records, block) in records.chunks(BLOCK * stride).zip(blocks) {
-                    layout.pack_block(records, stride, block);
-                }
-                Ok(())
-            })
-            .find_first(Result::is_err);
-        if let Some(refused) = refused {
-            refused?;
-        }
+        let places = blocks.par_chunks_mut(layout.block_bytes());
+        encode(&model.frame, rows, stride, places, |scratch, rows, records, block| {
+            self.encoder.encode_rows(rows, None, scratch, records);
+            layout.pack_block(records, stride, block);
+        })?;
         Ok(RvqCodes { layout, blocks, len })
     }
 
@@ -233,15 +209,6 @@ impl Rvq {
     fn check(&self, codes: &RvqCodes) {
         assert!(codes.layout == self.encoder.model.layout(), "codes of another quantizer");
     }
-}
-
-/// What encoding blocks of rows needs, one set a thread.
-#[derive(Default)]
-struct Buffers {
-    scratch: EncodeScratch,
-    /// Rows of unit norm.
-    unit: Vec<f32>,
-    records: Vec<u8>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::quantizer::frame::{
     residuals, spun,
 };
 use crate::quantizer::pairs::find_pairs;
-use crate::quantizer::{QuantizerSpec, RVQ_BYTES};
+use crate::quantizer::{QuantizerSpec, RVQ_BYTES, Uses};
 use crate::train::{Assigner, KMeans, Pca};
 
 /// Rounds of fitting all codebooks to the codes, and finding the codes anew.
@@ -311,13 +311,9 @@ fn improve(codebooks: &Codebooks, vectors: &[f32], codes: &mut [u8]) -> Vec<f32>
 
 /// How many codes (`rows x levels`) name each centroid: `levels * 256`.
 fn count_uses(levels: usize, codes: &[u8]) -> Vec<u32> {
-    let mut counts = vec![0; levels * CENTROIDS];
-    for path in codes.chunks_exact(levels) {
-        for (level, &code) in path.iter().enumerate() {
-            counts[level * CENTROIDS + usize::from(code)] += 1;
-        }
-    }
-    counts
+    let mut uses = Uses::new(levels);
+    uses.add(codes, levels);
+    uses.into_counts()
 }
 
 /// Fits all centroids to the codes: every centroid in turn takes the mean of what the other levels

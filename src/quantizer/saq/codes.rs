@@ -3,17 +3,16 @@
 use nonius_simd::BLOCK;
 use rayon::prelude::*;
 
-use super::encode::EncodeScratch;
 use super::layout::Layout;
 use super::query::{QueryModel, Tables};
 use super::refine::RefineScratch;
 use super::train::train;
 use super::{Encoder, Segment};
-use crate::error::{BuildError, ConfigError, SearchError, VectorError};
+use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::alone::{Sample, accept, rotate, rotate_back};
+use crate::quantizer::alone::{Sample, check_spec, encode, rotate, rotate_back};
 use crate::quantizer::view::View;
 use crate::quantizer::{Family, QuantizerSpec};
 
@@ -148,11 +147,7 @@ impl Saq {
     /// metric does not accept.
     pub fn train(sample: MatrixView<'_>, config: &SaqConfig) -> Result<Saq, BuildError> {
         let spec = &config.quantizer;
-        spec.validate()?;
-        if spec.family() != Family::Saq {
-            let message = format!("expected saq, rabitq or erabitq, found {spec}");
-            return Err(ConfigError::new("quantizer", message).into());
-        }
+        check_spec(spec, Family::Saq, "saq, rabitq or erabitq")?;
         let sample = Sample::new(sample, config.metric)?;
         let encoder = train(&sample.training_set(), spec, config.encoding, config.seed)?;
         Ok(Saq { layout: encoder.model.layout(), encoder })
@@ -173,10 +168,6 @@ impl Saq {
     /// # Errors
     /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
     pub fn encode(&self, rows: MatrixView<'_>) -> Result<SaqCodes, VectorError> {
-        let (model, dim) = (&self.encoder.model, self.dim());
-        if rows.dim() != dim {
-            return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
-        }
         let layout = self.layout.clone();
         let stride = layout.record_bytes();
         let len = rows.rows();
@@ -186,30 +177,16 @@ impl Saq {
         let rest_chunk = (layout.rest_bytes * BLOCK).max(1);
         let mut rests: Vec<&mut [u8]> = rest.chunks_mut(rest_chunk).collect();
         rests.resize_with(len.div_ceil(BLOCK), Default::default);
-        // A block's rows are checked, and copied only if their norms have to change, right before
-        // they are encoded: they come from memory once.
-        let refused = blocks
-            .par_chunks_mut(layout.block_bytes())
-            .zip(rests)
-            .zip(rows.data().par_chunks(BLOCK * dim))
-            .enumerate()
-            .map_init(Buffers::default, |buffers, (number, ((block, rest), rows))| {
-                let Buffers { scratch, unit, records } = buffers;
-                let rows = accept(&model.frame, number * BLOCK, rows, unit)?;
-                // Every byte is overwritten.
-                records.resize(rows.len() / dim * stride, 0);
-                self.encoder.encode_rows(&layout, rows, None, scratch, records);
-                layout.pack_block(records, stride, block);
-                let size = layout.rest_bytes;
-                for (i, record) in records.chunks_exact(stride).enumerate() {
-                    rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
-                }
-                Ok(())
-            })
-            .find_first(Result::is_err);
-        if let Some(refused) = refused {
-            refused?;
-        }
+        let places = blocks.par_chunks_mut(layout.block_bytes()).zip(rests);
+        let frame = &self.encoder.model.frame;
+        encode(frame, rows, stride, places, |scratch, rows, records, (block, rest)| {
+            self.encoder.encode_rows(&layout, rows, None, scratch, records);
+            layout.pack_block(records, stride, block);
+            let size = layout.rest_bytes;
+            for (i, record) in records.chunks_exact(stride).enumerate() {
+                rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
+            }
+        })?;
         Ok(SaqCodes { layout, blocks, rest, len })
     }
 
@@ -300,15 +277,6 @@ impl Saq {
             "codes of another quantizer"
         );
     }
-}
-
-/// What encoding blocks of rows needs, one set a thread.
-#[derive(Default)]
-struct Buffers {
-    scratch: EncodeScratch,
-    /// Rows of unit norm.
-    unit: Vec<f32>,
-    records: Vec<u8>,
 }
 
 #[cfg(test)]
