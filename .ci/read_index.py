@@ -18,6 +18,7 @@ KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
     13: "list-factors", 14: "spilled", 15: "codebooks", 16: "codebook-scales",
+    17: "codebook-offsets",
 }
 
 
@@ -64,7 +65,7 @@ def panel(row, column, columns):
 
 
 class Index:
-    """What is the same for both quantizers. `Saq` and `Rvq` have the rest, with the kinds that only
+    """What is the same for both quantizers. `Saq` and `Additive` have the rest, with the kinds that only
     the other has and what meta may say: spec, and the bytes of an additive factor in steps."""
 
     def __init__(self, data):
@@ -96,12 +97,13 @@ class Index:
         expect("length of meta", len(part["meta"]), 112)
         (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, spec,
          _, self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
-         self.near_mean, self.near_deviation, spilled, number_bits, self.levels, self.weight,
-         reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIf12s", part["meta"])
-        expect("reserved bytes of meta", reserved, bytes(12))
+         self.near_mean, self.near_deviation, spilled, number_bits, self.columns, self.weight,
+         self.parts, self.spec_parts,
+         reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIfIII", part["meta"])
+        expect("reserved bytes of meta", reserved, 0)
         expect_among("spec", spec, self.SPECS)
         expect_among("additive_bytes", self.additive_bytes,
-                     self.STEPPED_BYTES if self.step > 0 else (4,))
+                     self.STEPPED_BYTES if self.step > 0 else self.STEPLESS_BYTES)
         list_bits = (self.nlist - 1).bit_length()
         place_bytes = 4 if list_bits + number_bits <= 32 else 8
         expect("dims", self.dims, up(self.dim, 8))
@@ -243,12 +245,13 @@ class Index:
 
 
 class Saq(Index):
-    FOREIGN_KINDS = {"codebooks", "codebook-scales"}
+    FOREIGN_KINDS = {"codebooks", "codebook-scales", "codebook-offsets"}
     SPECS = (0, 1, 2)
-    STEPPED_BYTES = (2,)
+    STEPPED_BYTES, STEPLESS_BYTES = (2,), (4,)
 
     def lay_out(self, part):
-        expect("levels and weight", (self.levels, self.weight), (0, 0))
+        expect("fields of meta for additive quantizers",
+               (self.columns, self.weight, self.parts, self.spec_parts), (0,) * 4)
         start = group = rest = 0
         self.factor_sizes = [self.additive_bytes] + [1] * self.lists
         self.segments = []
@@ -384,31 +387,49 @@ class Saq(Index):
         return self.distance(key), lower - key
 
 
-class Rvq(Index):
+class Additive(Index):
     FOREIGN_KINDS = {"segments"}
-    SPECS = (3, 4)
-    STEPPED_BYTES = (1, 2)
+    SPECS = tuple(range(3, 11))
+    STEPPED_BYTES, STEPLESS_BYTES = (1, 2), (0, 4)
 
     def lay_out(self, part):
         expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
                                           self.near_mean, self.near_deviation), (0,) * 5)
-        expect_among("levels", self.levels, range(1, 257))
-        expect("length of codebook-scales", len(part["codebook-scales"]), 1024 * self.levels)
-        expect("length of codebooks", len(part["codebooks"]), 512 * self.levels * self.dims)
+        expect_among("columns", self.columns, range(1, 257))
+        expect_among("parts", self.parts, range(1, min(self.columns, self.dim) + 1))
+        # For each column the first dimension, how many, and where its centroids lie.
+        self.column, start, at = [], 0, 0
+        for p in range(self.parts):
+            dims = self.dim // self.parts + (p < self.dim % self.parts)
+            if p + 1 == self.parts:
+                dims = self.dims - start
+            levels = self.columns // self.parts + (p < self.columns % self.parts)
+            self.column += [(start, dims, at, 256 * level) for level in range(levels)]
+            start += dims
+            at += 256 * levels * up(dims, 2)
+        rows = 256 * self.columns
+        expect("length of codebook-scales", len(part["codebook-scales"]), 4 * rows)
+        expect("length of codebooks", len(part["codebooks"]), 2 * at)
+        expect("length of codebook-offsets", len(part["codebook-offsets"]),
+               0 if self.additive_bytes else 4 * rows)
         self.row_scales = array("f", part["codebook-scales"])
         self.codebooks = array("h", part["codebooks"])
+        self.offsets = array("f", part["codebook-offsets"])
         self.factor_sizes = [self.additive_bytes]
-        self.code_bytes, self.rest_bytes = 32 * self.levels, 0
+        self.code_bytes, self.rest_bytes = 32 * self.columns, 0
 
     def first_codes(self, block, lane):
-        """The number of a centroid in each level."""
+        """The number of a centroid for each column."""
         return block[lane:self.code_bytes:32]
 
     def sum(self, code):
         """The sum of the centroids of a code."""
-        rows = [256 * level + number for level, number in enumerate(code)]
-        return [sum(self.row_scales[r] * self.codebooks[panel(r, i, self.dims)] for r in rows)
-                for i in range(self.dims)]
+        out = [0.0] * self.dims
+        for k, ((start, dims, at, row), number) in enumerate(zip(self.column, code)):
+            scale = self.row_scales[256 * k + number]
+            for i in range(dims):
+                out[start + i] += scale * self.codebooks[at + panel(row + number, i, up(dims, 2))]
+        return out
 
     def point(self, position):
         list_, (code, _) = self.find(position)
@@ -416,13 +437,17 @@ class Rvq(Index):
 
     def estimate(self, rotated, position):
         """Distance. All is read at once: there is no lower bound, as if it were always below."""
-        list_, (code, (additive,)) = self.find(position)
+        list_, (code, (factor,)) = self.find(position)
         k, alpha = self.list_key(rotated, self.centroid(list_))
-        key = k + self.additive(additive) - alpha * self.weight * dot(rotated[1], self.sum(code))
-        return self.distance(key), -inf
+        product = dot(rotated[1], self.sum(code))
+        if self.additive_bytes:
+            k += self.additive(factor)
+        else:
+            product += sum(self.offsets[256 * k + number] for k, number in enumerate(code))
+        return self.distance(k - alpha * self.weight * product), -inf
 
 
-QUANTIZERS = {1: Saq, 2: Rvq}
+QUANTIZERS = {1: Saq, 2: Additive}
 
 
 def close(what, found, expected, tolerance):

@@ -39,10 +39,12 @@ pub mod kind {
     pub const LIST_FACTORS: u32 = 13;
     /// The places of the vectors that copies are of.
     pub const SPILLED: u32 = 14;
-    /// The centroids of an RVQ's levels.
+    /// The centroids of all codebooks.
     pub const CODEBOOKS: u32 = 15;
     /// What they are multiplied by.
     pub const CODEBOOK_SCALES: u32 = 16;
+    /// What they add to a table, where vectors have no factors.
+    pub const CODEBOOK_OFFSETS: u32 = 17;
 }
 
 /// Where a section lies.
@@ -149,6 +151,9 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::L2, "saq:12", 6, 0.0, Keep::F32, &wide, &large),
         (Metric::L2, "rvq:5B", 4, 0.5, Keep::F16, &base, &small),
         (Metric::InnerProduct, "rvq:6B", 1, 0.0, Keep::None, &wide, &small),
+        (Metric::InnerProduct, "pq:5B", 1, 0.0, Keep::F16, &base, &large),
+        (Metric::Cosine, "opq:6B", 5, 0.5, Keep::None, &base, &small),
+        (Metric::L2, "prq:2x6B", 3, 0.0, Keep::F16, &base, &small),
     ]
     .into_iter()
     .map(|(metric, quantizer, nlist, spill, keep, base, ids)| {

@@ -175,4 +175,14 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 6] = ["saq:4", "saq:0.5", "saq:12", "rabitq", "erabitq:8", "rvq:12B"];
+pub const QUANTIZERS: [&str; 9] = [
+    "saq:4",
+    "saq:0.5",
+    "saq:12",
+    "rabitq",
+    "erabitq:8",
+    "rvq:12B",
+    "pq:12B",
+    "opq:9B",
+    "prq:3x12B",
+];

@@ -563,10 +563,11 @@ impl<'a, 'p> Job<'a, 'p> {
             Encoder::Saq(saq, _) => {
                 writer.write_values(SectionKind::Segments, 0, &segment_entries(&saq.model))?;
             }
-            Encoder::Rvq(rvq) => {
-                let codebooks = &rvq.codebooks;
-                writer.write_values(SectionKind::CodebookScales, 0, &codebooks.inverse)?;
-                writer.write_values(SectionKind::Codebooks, 0, &codebooks.packed)?;
+            Encoder::Additive(additive) => {
+                let codebooks = &additive.codebooks;
+                writer.write_values(SectionKind::CodebookOffsets, 0, &additive.offsets())?;
+                writer.write_values(SectionKind::CodebookScales, 0, &codebooks.inverse())?;
+                writer.write_values(SectionKind::Codebooks, 0, &codebooks.packed())?;
             }
         }
         if let Some(centroids) = &self.centroids {

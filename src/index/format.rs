@@ -10,25 +10,26 @@ use nonius_simd::{BLOCK, Panels, Panels8};
 use super::config::Keep;
 use super::rank::FINER;
 use crate::error::OpenError;
+use crate::quantizer::additive::{self, CENTROIDS};
 use crate::quantizer::codec::{Codec, Encoder, Layout};
 use crate::quantizer::frame::{Frame, RotationView};
 use crate::quantizer::saq::{self, MAX_BITS, Near, Segment, SegmentConstants};
 use crate::quantizer::view::Centroid;
-use crate::quantizer::{AdditiveCode, CENTROIDS, Family, QuantizerSpec, RvqModel};
+use crate::quantizer::{AdditiveCode, CODEBOOK_BYTES, CodeSize, Family, QuantizerSpec};
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
 
 /// The most dimensions of a segment: what [`nonius_simd::dot_fields`] takes.
 const MAX_SEGMENT: usize = 16_384;
 
-/// The most levels of RVQ.
-const MAX_LEVELS: u32 = 256;
+/// The most bytes of the code of an additive quantizer.
+const MAX_COLUMNS: u32 = *CODEBOOK_BYTES.end() as u32;
 
 /// A quantizer's code in the header.
 pub(crate) fn code_of(family: Family) -> u32 {
     match family {
         Family::Saq => 1,
-        Family::Rvq => 2,
+        Family::Additive => 2,
     }
 }
 
@@ -46,12 +47,12 @@ pub(crate) struct Meta {
     pub(crate) keep: u32,
     /// Bytes of an id: 4 or 8.
     pub(crate) id_bytes: u32,
-    /// Bytes of the additive factor: 1, 2 or 4.
+    /// Bytes of the additive factor: 1, 2 or 4, or 0 where there is none.
     pub(crate) additive_bytes: u32,
     /// 1 where vectors are relative to centroids, 0 where they are relative to the mean.
     pub(crate) lists: u32,
-    /// The family of the quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment,
-    /// 3 `rvq:B`, 4 `rvq:NB`.
+    /// The quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment, 3 `rvq:B`,
+    /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -68,11 +69,15 @@ pub(crate) struct Meta {
     pub(crate) spilled: u64,
     /// Bits of a place that number the vectors of a list.
     pub(crate) number_bits: u32,
-    /// RVQ: how many centroids make a vector.
-    pub(crate) levels: u32,
-    /// RVQ: what inner products with sums of centroids are multiplied by.
+    /// Additive quantizers: how many centroids make a vector, which is the bytes of a code.
+    pub(crate) columns: u32,
+    /// Additive quantizers: what inner products with sums of centroids are multiplied by.
     pub(crate) weight: f32,
-    pub(crate) reserved: [u32; 3],
+    /// Additive quantizers: how many parts the dimensions are cut into.
+    pub(crate) parts: u32,
+    /// The parts that the user asked for, for specs 9 and 10.
+    pub(crate) spec_parts: u32,
+    pub(crate) reserved: u32,
 }
 
 /// One entry of section `segments`.
@@ -157,12 +162,18 @@ impl PlaceCode {
 impl Meta {
     /// What an encoder and its name say; the rest is zero.
     pub(crate) fn of(encoder: &Encoder, spec: &QuantizerSpec) -> Meta {
-        let (spec, spec_value) = match *spec {
-            QuantizerSpec::Saq { bits } => (0, bits.to_bits()),
-            QuantizerSpec::SaqBytes { bytes } => (1, bytes as u64),
-            QuantizerSpec::OneSegment { bits } => (2, u64::from(bits)),
-            QuantizerSpec::Rvq { bits } => (3, bits.to_bits()),
-            QuantizerSpec::RvqBytes { bytes } => (4, bytes as u64),
+        let (kind, parts) = match *spec {
+            QuantizerSpec::Saq(_) => (0, 0),
+            QuantizerSpec::OneSegment { .. } => (2, 0),
+            QuantizerSpec::Rvq(_) => (3, 0),
+            QuantizerSpec::Pq(_) => (5, 0),
+            QuantizerSpec::Opq(_) => (7, 0),
+            QuantizerSpec::ProductRvq { parts, .. } => (9, parts as u32),
+        };
+        let (spec, spec_value) = match (spec.size(), *spec) {
+            (Some(CodeSize::Bits(bits)), _) => (kind, bits.to_bits()),
+            (Some(CodeSize::Bytes(bytes)), _) => (kind + 1, bytes as u64),
+            (None, spec) => (kind, spec.bits(0) as u64),
         };
         let frame = encoder.frame();
         let meta = Meta {
@@ -171,6 +182,7 @@ impl Meta {
             lists: u32::from(frame.lists),
             spec,
             spec_value,
+            spec_parts: parts,
             scale: frame.scale,
             additive_low: frame.additive.low,
             additive_step: frame.additive.step,
@@ -185,22 +197,33 @@ impl Meta {
                 near_deviation: saq.model.near.deviation,
                 ..meta
             },
-            Encoder::Rvq(rvq) => {
-                Meta { levels: rvq.model.levels as u32, weight: rvq.model.weight, ..meta }
-            }
+            Encoder::Additive(additive) => Meta {
+                columns: additive.model.columns() as u32,
+                parts: additive.model.parts.len() as u32,
+                weight: additive.model.weight,
+                ..meta
+            },
         }
     }
 
     fn quantizer(&self) -> Result<QuantizerSpec, OpenError> {
-        let bytes = usize::try_from(self.spec_value).unwrap_or(usize::MAX);
+        let bits = CodeSize::Bits(f64::from_bits(self.spec_value));
+        let bytes = CodeSize::Bytes(usize::try_from(self.spec_value).unwrap_or(usize::MAX));
+        let parts = self.spec_parts as usize;
         let spec = match self.spec {
-            0 => QuantizerSpec::Saq { bits: f64::from_bits(self.spec_value) },
-            1 => QuantizerSpec::SaqBytes { bytes },
-            3 => QuantizerSpec::Rvq { bits: f64::from_bits(self.spec_value) },
-            4 => QuantizerSpec::RvqBytes { bytes },
+            0 => QuantizerSpec::Saq(bits),
+            1 => QuantizerSpec::Saq(bytes),
             2 => QuantizerSpec::OneSegment {
                 bits: u32::try_from(self.spec_value).unwrap_or(u32::MAX),
             },
+            3 => QuantizerSpec::Rvq(bits),
+            4 => QuantizerSpec::Rvq(bytes),
+            5 => QuantizerSpec::Pq(bits),
+            6 => QuantizerSpec::Pq(bytes),
+            7 => QuantizerSpec::Opq(bits),
+            8 => QuantizerSpec::Opq(bytes),
+            9 => QuantizerSpec::ProductRvq { parts, size: bits },
+            10 => QuantizerSpec::ProductRvq { parts, size: bytes },
             other => {
                 return Err(OpenError::corrupt(
                     "meta",
@@ -208,6 +231,10 @@ impl Meta {
                 ));
             }
         };
+        if self.spec < 9 && parts != 0 {
+            let message = format!("expected no parts of {spec}, found {parts}");
+            return Err(OpenError::corrupt("meta", message));
+        }
         spec.validate().map_err(|e| OpenError::corrupt("meta", e.to_string()))?;
         Ok(spec)
     }
@@ -315,10 +342,15 @@ pub(crate) fn section_lengths(
             let bytes = wide(layout.segments.len() * size_of::<SegmentEntry>());
             lengths.push((SectionKind::Segments, bytes, 64));
         }
-        Layout::Rvq(layout) => {
-            let rows = wide(layout.levels * CENTROIDS);
+        Layout::Additive(layout) => {
+            let rows = wide(layout.columns * CENTROIDS);
+            let offsets = if layout.additive_bytes == 0 { rows * 4 } else { 0 };
+            let (dims, columns) = (meta.dims as usize, layout.columns);
+            let parts = additive::cut(dim, dims, columns, meta.parts as usize);
+            let values = parts.iter().map(|part| part.packed_values()).sum::<usize>();
+            lengths.push((SectionKind::CodebookOffsets, offsets, 64));
             lengths.push((SectionKind::CodebookScales, rows * 4, 64));
-            lengths.push((SectionKind::Codebooks, packed(rows, 2 * dims)?, 64));
+            lengths.push((SectionKind::Codebooks, 2 * wide(values), 64));
         }
     }
     lengths.extend([
@@ -407,8 +439,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     expect(meta.number_bits <= 32, "at most 32 bits", u64::from(meta.number_bits))?;
     expect(matches!(meta.id_bytes, 4 | 8), "ids of 4 or 8 bytes", u64::from(meta.id_bytes))?;
     expect(
-        matches!(meta.additive_bytes, 1 | 2 | 4),
-        "additive factors of 1, 2 or 4 bytes",
+        matches!(meta.additive_bytes, 0 | 1 | 2 | 4),
+        "additive factors of 0, 1, 2 or 4 bytes",
         u64::from(meta.additive_bytes),
     )?;
     expect(
@@ -416,7 +448,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         "the dimension rounded up to a multiple of 8",
         u64::from(meta.dims),
     )?;
-    if meta.reserved.iter().any(|&word| word != 0) {
+    if meta.reserved != 0 {
         return Err(OpenError::corrupt("meta", "reserved bytes are not zero"));
     }
     finite(
@@ -443,7 +475,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         bytes: meta.additive_bytes as usize,
     };
     expect(
-        (additive.bytes < 4) == (additive.step > 0.0),
+        matches!(additive.bytes, 1 | 2) == (additive.step > 0.0),
         "additive factors of as many bytes as their step says",
         u64::from(meta.additive_bytes),
     )?;
@@ -457,7 +489,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     };
     let codec = match spec.family() {
         Family::Saq => saq_codec(&container, &meta, frame)?,
-        Family::Rvq => rvq_codec(&container, &meta, frame)?,
+        Family::Additive => additive_codec(&container, &meta, spec, frame)?,
     };
     let layout = codec.layout();
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
@@ -538,8 +570,9 @@ fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
         if ok { Ok(()) } else { Err(OpenError::corrupt("meta", format!("{what}, found {found}"))) }
     };
     let bytes = u64::from(meta.additive_bytes);
-    expect(bytes != 1, "additive factors of 2 or 4 bytes", bytes)?;
-    expect(meta.levels == 0, "no levels", u64::from(meta.levels))?;
+    expect(matches!(bytes, 2 | 4), "additive factors of 2 or 4 bytes", bytes)?;
+    expect(meta.columns == 0, "no columns", u64::from(meta.columns))?;
+    expect(meta.parts == 0, "no parts", u64::from(meta.parts))?;
     expect(meta.weight.to_bits() == 0, "no weight", u64::from(meta.weight.to_bits()))?;
     let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
     let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
@@ -587,10 +620,31 @@ fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
     Ok(Codec::Saq { layout: model.layout(), model: Box::new(model) })
 }
 
-/// Reads and checks what codes of RVQ mean.
-fn rvq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, OpenError> {
-    if !(1..=MAX_LEVELS).contains(&meta.levels) {
-        let message = format!("expected 1 to {MAX_LEVELS} levels, found {}", meta.levels);
+/// Reads and checks what codes of an additive quantizer mean.
+fn additive_codec(
+    container: &Container,
+    meta: &Meta,
+    spec: QuantizerSpec,
+    frame: Frame,
+) -> Result<Codec, OpenError> {
+    let Meta { columns, parts, .. } = *meta;
+    if !(1..=MAX_COLUMNS).contains(&columns) {
+        let message = format!("expected 1 to {MAX_COLUMNS} columns, found {columns}");
+        return Err(OpenError::corrupt("meta", message));
+    }
+    let most = (columns as usize).min(frame.dim);
+    let expected = match spec {
+        QuantizerSpec::ProductRvq { parts, .. } => parts.min(most),
+        QuantizerSpec::Pq(_) | QuantizerSpec::Opq(_) => columns as usize,
+        _ => 1,
+    };
+    if parts as usize != expected || expected > most {
+        let message =
+            format!("expected {expected} parts of {columns} columns for {spec}, found {parts}");
+        return Err(OpenError::corrupt("meta", message));
+    }
+    if frame.additive.bytes == 0 && (parts != columns || frame.lists) {
+        let message = "expected additive factors, found none".to_owned();
         return Err(OpenError::corrupt("meta", message));
     }
     for value in [meta.correction, meta.shift_step, meta.noise, meta.near_mean, meta.near_deviation]
@@ -602,10 +656,14 @@ fn rvq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
     }
     let inverse = container.shared::<f32>(SectionKind::CodebookScales)?;
     finite("codebook-scales", &inverse)?;
-    Ok(Codec::Rvq {
-        model: RvqModel { frame, levels: meta.levels as usize, weight: meta.weight },
+    let offsets = container.shared::<f32>(SectionKind::CodebookOffsets)?;
+    finite("codebook-offsets", &offsets)?;
+    let parts = additive::cut(frame.dim, frame.dims, columns as usize, parts as usize);
+    Ok(Codec::Additive {
+        model: additive::Model { frame, parts, weight: meta.weight },
         codebooks: container.shared(SectionKind::Codebooks)?,
         inverse,
+        offsets,
     })
 }
 

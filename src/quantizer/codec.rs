@@ -4,8 +4,8 @@
 
 use nonius_simd::BLOCK;
 
+use super::additive;
 use super::frame::{Frame, Lists, Rotation, TrainingSet};
-use super::rvq;
 use super::saq::{self, Segment};
 use super::view::{Centroid, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
@@ -21,14 +21,14 @@ pub(crate) const SCAN_BLOCKS: usize = saq::SCAN_BLOCKS;
 #[derive(Clone, Debug)]
 pub(crate) enum Encoder {
     Saq(Box<saq::Encoder>, saq::Layout),
-    Rvq(rvq::Encoder),
+    Additive(additive::Encoder),
 }
 
 /// Buffers for encoding, one set a thread.
 #[derive(Default)]
 pub(crate) struct EncodeScratch {
     saq: saq::EncodeScratch,
-    rvq: rvq::EncodeScratch,
+    additive: additive::EncodeScratch,
 }
 
 /// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
@@ -51,7 +51,9 @@ pub(crate) fn train(
             let layout = encoder.model.layout();
             Encoder::Saq(Box::new(encoder), layout)
         }
-        Family::Rvq => Encoder::Rvq(rvq::train(set, spec, encoding, seed, progress)?),
+        Family::Additive => {
+            Encoder::Additive(additive::train(set, spec, encoding, seed, progress)?)
+        }
     })
 }
 
@@ -60,7 +62,7 @@ impl Encoder {
     pub(crate) fn frame(&self) -> &Frame {
         match self {
             Encoder::Saq(saq, _) => &saq.model.frame,
-            Encoder::Rvq(rvq) => &rvq.model.frame,
+            Encoder::Additive(additive) => &additive.model.frame,
         }
     }
 
@@ -68,7 +70,7 @@ impl Encoder {
     pub(crate) fn mean(&self) -> &[f32] {
         match self {
             Encoder::Saq(saq, _) => &saq.mean,
-            Encoder::Rvq(rvq) => &rvq.mean,
+            Encoder::Additive(additive) => &additive.mean,
         }
     }
 
@@ -76,7 +78,7 @@ impl Encoder {
     pub(crate) fn rotation(&self) -> &Rotation {
         match self {
             Encoder::Saq(saq, _) => &saq.rotation,
-            Encoder::Rvq(rvq) => &rvq.rotation,
+            Encoder::Additive(additive) => &additive.rotation,
         }
     }
 
@@ -84,7 +86,7 @@ impl Encoder {
     pub(crate) fn layout(&self) -> Layout {
         match self {
             Encoder::Saq(_, layout) => Layout::Saq(layout.clone()),
-            Encoder::Rvq(rvq) => Layout::Rvq(rvq.model.layout()),
+            Encoder::Additive(additive) => Layout::Additive(additive.model.layout()),
         }
     }
 
@@ -92,7 +94,7 @@ impl Encoder {
     pub(crate) fn plan(&self) -> &[Segment] {
         match self {
             Encoder::Saq(saq, _) => &saq.model.plan,
-            Encoder::Rvq(_) => &[],
+            Encoder::Additive(_) => &[],
         }
     }
 
@@ -100,7 +102,7 @@ impl Encoder {
     pub(crate) fn uses(&self) -> Uses {
         match self {
             Encoder::Saq(..) => Uses::new(0),
-            Encoder::Rvq(rvq) => Uses::new(rvq.model.levels),
+            Encoder::Additive(additive) => Uses::new(additive.model.columns()),
         }
     }
 
@@ -118,7 +120,9 @@ impl Encoder {
             Encoder::Saq(saq, layout) => {
                 saq.encode_rows(layout, rows, lists, &mut scratch.saq, records);
             }
-            Encoder::Rvq(rvq) => rvq.encode_rows(rows, lists, &mut scratch.rvq, records),
+            Encoder::Additive(additive) => {
+                additive.encode_rows(rows, lists, &mut scratch.additive, records)
+            }
         }
     }
 }
@@ -127,7 +131,7 @@ impl Encoder {
 #[derive(Clone, Debug)]
 pub(crate) enum Layout {
     Saq(saq::Layout),
-    Rvq(rvq::Layout),
+    Additive(additive::Layout),
 }
 
 impl Layout {
@@ -135,7 +139,7 @@ impl Layout {
     pub(crate) fn record_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => layout.record_bytes(),
-            Layout::Rvq(layout) => layout.record_bytes(),
+            Layout::Additive(layout) => layout.record_bytes(),
         }
     }
 
@@ -149,7 +153,7 @@ impl Layout {
     pub(crate) fn rest_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => layout.rest_bytes,
-            Layout::Rvq(_) => 0,
+            Layout::Additive(_) => 0,
         }
     }
 
@@ -158,7 +162,7 @@ impl Layout {
     pub(crate) fn block_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => layout.block_bytes(),
-            Layout::Rvq(layout) => layout.block_bytes(),
+            Layout::Additive(layout) => layout.block_bytes(),
         }
     }
 
@@ -166,7 +170,7 @@ impl Layout {
     pub(crate) fn first_stage_bits(&self) -> usize {
         match self {
             Layout::Saq(layout) => 4 * layout.groups,
-            Layout::Rvq(layout) => 8 * layout.levels,
+            Layout::Additive(layout) => 8 * layout.columns,
         }
     }
 
@@ -174,7 +178,7 @@ impl Layout {
     pub(crate) fn table_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => 16 * layout.groups,
-            Layout::Rvq(layout) => 256 * layout.levels,
+            Layout::Additive(layout) => 256 * layout.columns,
         }
     }
 
@@ -183,7 +187,7 @@ impl Layout {
     pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
         match self {
             Layout::Saq(layout) => layout.pack_block(records, stride, block),
-            Layout::Rvq(layout) => layout.pack_block(records, stride, block),
+            Layout::Additive(layout) => layout.pack_block(records, stride, block),
         }
     }
 }
@@ -195,25 +199,27 @@ pub(crate) enum Codec {
         model: Box<saq::Model>,
         layout: saq::Layout,
     },
-    Rvq {
-        model: rvq::Model,
-        /// `levels * 256 x dims`, packed.
+    Additive {
+        model: additive::Model,
+        /// The centroids of each part, packed.
         codebooks: Section<i16>,
         /// What each row is multiplied by.
         inverse: Section<f32>,
+        /// What each row adds to a query's product with it; empty where vectors have factors.
+        offsets: Section<f32>,
     },
 }
 
 /// A [`Codec`] as its quantizer's own functions take it.
 enum Codes<'a> {
     Saq(saq::QueryModel<'a>),
-    Rvq(rvq::QueryModel<'a>),
+    Additive(additive::QueryModel<'a>),
 }
 
 /// What several rotated queries have been looked up together for.
 #[derive(Default)]
 pub(crate) struct Loaded {
-    rvq: rvq::Loaded,
+    additive: additive::Loaded,
 }
 
 /// A query and its tables. They serve all lists; buffers are reused from query to query.
@@ -221,7 +227,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Query {
     pub(crate) rotated: RotatedQuery,
     saq: saq::Tables,
-    rvq: rvq::Tables,
+    additive: additive::Tables,
 }
 
 /// Buffers for scanning.
@@ -229,7 +235,7 @@ pub(crate) struct Query {
 pub(crate) struct ScanScratch {
     constants: Vec<[f32; BLOCK]>,
     saq: saq::ScanScratch,
-    rvq: rvq::ScanScratch,
+    additive: additive::ScanScratch,
     refine: saq::RefineScratch,
 }
 
@@ -239,7 +245,7 @@ impl Codec {
     pub(crate) fn frame(&self) -> &Frame {
         match self {
             Codec::Saq { model, .. } => &model.frame,
-            Codec::Rvq { model, .. } => &model.frame,
+            Codec::Additive { model, .. } => &model.frame,
         }
     }
 
@@ -247,8 +253,8 @@ impl Codec {
     fn codes(&self) -> Codes<'_> {
         match self {
             Codec::Saq { model, layout } => Codes::Saq(saq::QueryModel { model, layout }),
-            Codec::Rvq { model, codebooks, inverse } => {
-                Codes::Rvq(rvq::QueryModel { model, codebooks, inverse })
+            Codec::Additive { model, codebooks, inverse, offsets } => {
+                Codes::Additive(additive::QueryModel { model, codebooks, inverse, offsets })
             }
         }
     }
@@ -257,7 +263,7 @@ impl Codec {
     pub(crate) fn layout(&self) -> Layout {
         match self {
             Codec::Saq { layout, .. } => Layout::Saq(layout.clone()),
-            Codec::Rvq { model, .. } => Layout::Rvq(model.layout()),
+            Codec::Additive { model, .. } => Layout::Additive(model.layout()),
         }
     }
 
@@ -265,7 +271,7 @@ impl Codec {
     pub(crate) fn plan(&self) -> &[Segment] {
         match self {
             Codec::Saq { model, .. } => &model.plan,
-            Codec::Rvq { .. } => &[],
+            Codec::Additive { .. } => &[],
         }
     }
 
@@ -273,7 +279,7 @@ impl Codec {
     fn lengths(&self) -> &[usize] {
         match self {
             Codec::Saq { layout, .. } => &layout.lengths,
-            Codec::Rvq { model, .. } => std::slice::from_ref(&model.frame.dims),
+            Codec::Additive { model, .. } => std::slice::from_ref(&model.frame.dims),
         }
     }
 
@@ -281,14 +287,14 @@ impl Codec {
     pub(crate) fn centroids(&self) -> usize {
         match self {
             Codec::Saq { .. } => 0,
-            Codec::Rvq { inverse, .. } => inverse.len(),
+            Codec::Additive { inverse, .. } => inverse.len(),
         }
     }
 
     /// Looks at rotated queries (`rows x dims`) together; [`prepare`](Codec::prepare) takes one.
     pub(crate) fn load(&self, queries: &[f32], loaded: &mut Loaded) {
-        if let Codes::Rvq(codes) = self.codes() {
-            codes.load(queries, &mut loaded.rvq);
+        if let Codes::Additive(codes) = self.codes() {
+            codes.load(queries, &mut loaded.additive);
         }
     }
 
@@ -312,8 +318,8 @@ impl Codec {
             Codes::Saq(codes) => {
                 codes.prepare(&query.rotated.values, confidence, &mut query.saq);
             }
-            Codes::Rvq(codes) => {
-                codes.prepare(&loaded.rvq, row, &mut query.rvq);
+            Codes::Additive(codes) => {
+                codes.prepare(&loaded.additive, row, &mut query.additive);
             }
         }
     }
@@ -354,10 +360,10 @@ impl Codec {
             Codes::Saq(codes) => {
                 codes.scan(&query.saq, list, blocks, count, threshold, &mut scratch.saq, found);
             }
-            Codes::Rvq(codes) => {
-                let constants = rvq::Constants::One(list.constant);
-                let scratch = &mut scratch.rvq;
-                codes.scan(&query.rvq, constants, blocks, count, threshold, scratch, found);
+            Codes::Additive(codes) => {
+                let constants = additive::Constants::One(list.constant);
+                let scratch = &mut scratch.additive;
+                codes.scan(&query.additive, constants, blocks, count, threshold, scratch, found);
             }
         }
     }
@@ -380,7 +386,7 @@ impl Codec {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        let ScanScratch { constants, saq, rvq, .. } = scratch;
+        let ScanScratch { constants, saq, additive, .. } = scratch;
         constants.resize(count.div_ceil(BLOCK), [0.0; BLOCK]);
         let lanes = constants.as_flattened_mut();
         let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
@@ -392,9 +398,9 @@ impl Codec {
                 codes
                     .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
             }
-            Codes::Rvq(codes) => {
-                let constants = rvq::Constants::Each(constants);
-                codes.scan(&query.rvq, constants, blocks, count, threshold, rvq, found);
+            Codes::Additive(codes) => {
+                let constants = additive::Constants::Each(constants);
+                codes.scan(&query.additive, constants, blocks, count, threshold, additive, found);
             }
         }
     }
@@ -414,7 +420,7 @@ impl Codec {
             Codes::Saq(codes) => {
                 codes.refine(&query.saq, view, block, v, rest, &mut scratch.refine)
             }
-            Codes::Rvq(codes) => codes.key(&query.rvq, view.constant, block, v),
+            Codes::Additive(codes) => codes.key(&query.additive, view.constant, block, v),
         }
     }
 }

@@ -11,12 +11,13 @@
 //! where everything is relative to the mean of the set and rotated. `|x|^2 + 2 <c, ô - o>` is
 //! stored (the *additive factor*), so the tables of a query serve all lists, and what is left of
 //! the error is `<q - c, o - ô>`: as small as if the query had been taken relative to the
-//! centroid. (RVQ adds to the factor a share of what its code left; see [`rvq`](super::rvq).)
+//! centroid. (Additive quantizers add to the factor a share of what the code left; see
+//! [`additive`](super::additive).)
 
 use nonius_simd::Panels;
 use rayon::prelude::*;
 
-use super::additive::AdditiveCode;
+use super::factor::AdditiveCode;
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::train::RowsI16;

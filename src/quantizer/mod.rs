@@ -2,18 +2,17 @@
 //!
 //! [`QuantizerSpec`] lists all of them; it is the one place that knows their names.
 
-mod additive;
+pub mod additive;
 mod alone;
 pub(crate) mod codec;
+mod factor;
 pub(crate) mod frame;
 mod pairs;
-pub mod rvq;
 pub mod saq;
 mod usage;
 pub(crate) mod view;
 
-pub(crate) use additive::AdditiveCode;
-pub(crate) use rvq::{CENTROIDS, Model as RvqModel};
+pub(crate) use factor::AdditiveCode;
 pub use usage::CodebookUse;
 pub(crate) use usage::Uses;
 
@@ -25,53 +24,97 @@ use crate::matrix::MAX_DIM;
 
 /// Which quantizer, and how many bits.
 ///
-/// The names, as the tool takes them:
+/// The names, as the tool takes them. A size is written `B`, bits a dimension (fractions allowed), or
+/// `NB`, bytes a vector, as in `saq:4` and `saq:48B`:
 ///
-/// | name | quantizer |
-/// |---|---|
-/// | `saq:B` | SAQ with `B` bits a dimension (0.25 to 12, fractions allowed) and 8 bytes for factors: `B * dim / 8 + 8` bytes a vector at most, everything counted but the id |
-/// | `saq:NB` | SAQ within `N` bytes a vector, as in `saq:48B` |
-/// | `rabitq` | RaBitQ: one segment of one bit a dimension |
-/// | `rvq:B` | RVQ: sums of centroids, within `B * dim / 8 + 8` bytes a vector as for `saq:B` (0.02 to 4 bits, and at most 256 bytes) |
-/// | `rvq:NB` | RVQ within `N` bytes a vector (5 to 256): `N - 1` levels of 256 centroids, fewer if the additive factor takes more than a byte |
-/// | `erabitq:b` | the quality of Extended RaBitQ: one segment of `b` bits (1 to 13) a dimension |
+/// | name | quantizer | bits | bytes |
+/// |---|---|---|---|
+/// | `saq:SIZE` | SAQ | 0.25 to 12 | from 4 on |
+/// | `rabitq` | RaBitQ: one segment of one bit a dimension | | |
+/// | `erabitq:b` | the quality of Extended RaBitQ: one segment of `b` bits a dimension | 1 to 13 | |
+/// | `pq:SIZE` | product quantization: a codebook of 256 centroids for each of as many parts of the dimensions as there are bytes | 0.02 to 4 | 5 to 256 |
+/// | `opq:SIZE` | the same behind a rotation that is learnt for it | 0.02 to 4 | 5 to 256 |
+/// | `rvq:SIZE` | RVQ: sums of a centroid of each of as many codebooks as there are bytes | 0.02 to 4 | 5 to 256 |
+/// | `prq:PxSIZE` | `P` parts of the dimensions, each an RVQ, as in `prq:4x24B` | 0.02 to 4 | 5 to 256 |
+///
+/// Everything but the id is counted: `B` bits make a budget of `B * dim / 8 + 8` bytes a vector. Of its
+/// bytes a quantizer with codebooks keeps one for the additive factor, and two or four where one would be
+/// too coarse; `pq` and `opq` need none in an index of one list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QuantizerSpec {
-    /// SAQ with this many bits a dimension on average; the budget is `bits * dim / 8 + 8` bytes.
-    Saq {
-        /// Average bits of a dimension.
-        bits: f64,
-    },
-    /// SAQ within this many bytes a vector, codes and factors.
-    SaqBytes {
-        /// Bytes a vector.
-        bytes: usize,
-    },
-    /// RVQ with this many bits a dimension on average; the budget is `bits * dim / 8 + 8` bytes.
-    Rvq {
-        /// Average bits of a dimension.
-        bits: f64,
-    },
-    /// RVQ within this many bytes a vector, codes and factors.
-    RvqBytes {
-        /// Bytes a vector.
-        bytes: usize,
-    },
+    /// SAQ.
+    Saq(CodeSize),
     /// One segment with the same bits for all dimensions: RaBitQ at one bit, Extended RaBitQ's
     /// quality above (CAQ in the SAQ paper).
     OneSegment {
         /// Bits of a dimension.
         bits: u32,
     },
+    /// Product quantization (Jegou, Douze and Schmid, PAMI 2011).
+    Pq(CodeSize),
+    /// Product quantization behind a learnt rotation (Ge, He, Ke and Sun, CVPR 2013).
+    Opq(CodeSize),
+    /// Residual vector quantization (Chen, Guan and Wang, Sensors 2010).
+    Rvq(CodeSize),
+    /// A product of RVQs.
+    ProductRvq {
+        /// Parts of the dimensions.
+        parts: usize,
+        /// The size of all of them together.
+        size: CodeSize,
+    },
 }
 
-/// Bytes for factors that `saq:B` grants beside the `B` bits of a dimension: as much as two `f32`,
-/// which RaBitQ and its relatives store.
+/// How large codes and factors of a vector may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CodeSize {
+    /// So many bits a dimension on average; the budget is `bits * dim / 8 + 8` bytes.
+    Bits(f64),
+    /// So many bytes a vector, codes and factors.
+    Bytes(usize),
+}
+
+/// Bytes for factors that bits grant beside those of a dimension: as much as two `f32`, which RaBitQ
+/// and its relatives store.
 const FACTOR_BYTES: usize = 8;
 
-/// Bytes that RVQ can work with: at least a level and an exact factor; every level takes training time
-/// and memory.
-pub(crate) const RVQ_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
+impl CodeSize {
+    /// The bytes that codes and factors of a vector may take.
+    pub(crate) fn budget(self, dim: usize) -> usize {
+        match self {
+            CodeSize::Bits(bits) => (bits * dim as f64 / 8.0) as usize + FACTOR_BYTES,
+            CodeSize::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Display for CodeSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CodeSize::Bits(bits) => write!(f, "{bits}"),
+            CodeSize::Bytes(bytes) => write!(f, "{bytes}B"),
+        }
+    }
+}
+
+impl FromStr for CodeSize {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<CodeSize, ConfigError> {
+        let wrong = || {
+            let message = format!("expected bits a dimension or bytes such as 48B, found {text:?}");
+            ConfigError::new("quantizer", message)
+        };
+        match text.strip_suffix('B') {
+            Some(bytes) => Ok(CodeSize::Bytes(bytes.parse().map_err(|_| wrong())?)),
+            None => Ok(CodeSize::Bits(text.parse().map_err(|_| wrong())?)),
+        }
+    }
+}
+
+/// Bytes that quantizers with codebooks can work with: at least a column and an exact factor; every
+/// codebook takes training time and memory.
+pub(crate) const CODEBOOK_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
 
 /// Kinds of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,31 +122,18 @@ pub(crate) enum Family {
     /// Integers for the dimensions of segments.
     Saq,
     /// Sums of centroids.
-    Rvq,
+    Additive,
 }
 
 impl QuantizerSpec {
-    /// RVQ within `bytes` bytes a vector.
-    pub fn rvq_bytes(bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::RvqBytes { bytes }
-    }
-
-    /// The kind of its codes.
-    pub(crate) fn family(&self) -> Family {
-        match self {
-            QuantizerSpec::Rvq { .. } | QuantizerSpec::RvqBytes { .. } => Family::Rvq,
-            _ => Family::Saq,
-        }
-    }
-
     /// SAQ with `bits` bits a dimension.
     pub fn saq(bits: f64) -> QuantizerSpec {
-        QuantizerSpec::Saq { bits }
+        QuantizerSpec::Saq(CodeSize::Bits(bits))
     }
 
     /// SAQ within `bytes` bytes a vector.
     pub fn saq_bytes(bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::SaqBytes { bytes }
+        QuantizerSpec::Saq(CodeSize::Bytes(bytes))
     }
 
     /// RaBitQ: the signs of a random rotation.
@@ -116,36 +146,72 @@ impl QuantizerSpec {
         QuantizerSpec::OneSegment { bits }
     }
 
-    /// The family's name: `saq`, `rvq`, `rabitq` or `erabitq`.
+    /// PQ within `bytes` bytes a vector.
+    pub fn pq_bytes(bytes: usize) -> QuantizerSpec {
+        QuantizerSpec::Pq(CodeSize::Bytes(bytes))
+    }
+
+    /// OPQ within `bytes` bytes a vector.
+    pub fn opq_bytes(bytes: usize) -> QuantizerSpec {
+        QuantizerSpec::Opq(CodeSize::Bytes(bytes))
+    }
+
+    /// RVQ within `bytes` bytes a vector.
+    pub fn rvq_bytes(bytes: usize) -> QuantizerSpec {
+        QuantizerSpec::Rvq(CodeSize::Bytes(bytes))
+    }
+
+    /// A product of so many RVQs within `bytes` bytes a vector.
+    pub fn product_rvq_bytes(parts: usize, bytes: usize) -> QuantizerSpec {
+        QuantizerSpec::ProductRvq { parts, size: CodeSize::Bytes(bytes) }
+    }
+
+    /// The kind of its codes.
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. } => Family::Saq,
+            _ => Family::Additive,
+        }
+    }
+
+    /// The family's name: `saq`, `rabitq`, `erabitq`, `pq`, `opq`, `rvq` or `prq`.
     pub fn name(&self) -> &'static str {
         match self {
-            QuantizerSpec::Saq { .. } | QuantizerSpec::SaqBytes { .. } => "saq",
-            QuantizerSpec::Rvq { .. } | QuantizerSpec::RvqBytes { .. } => "rvq",
+            QuantizerSpec::Saq(_) => "saq",
             QuantizerSpec::OneSegment { bits: 1 } => "rabitq",
             QuantizerSpec::OneSegment { .. } => "erabitq",
+            QuantizerSpec::Pq(_) => "pq",
+            QuantizerSpec::Opq(_) => "opq",
+            QuantizerSpec::Rvq(_) => "rvq",
+            QuantizerSpec::ProductRvq { .. } => "prq",
+        }
+    }
+
+    /// The size, of quantizers that work to a budget.
+    pub(crate) fn size(&self) -> Option<CodeSize> {
+        match *self {
+            QuantizerSpec::OneSegment { .. } => None,
+            QuantizerSpec::Saq(size)
+            | QuantizerSpec::Pq(size)
+            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Rvq(size)
+            | QuantizerSpec::ProductRvq { size, .. } => Some(size),
         }
     }
 
     /// Average code bits of a dimension; for a budget in bytes, all its bits divided by `dim`.
     pub fn bits(&self, dim: usize) -> f64 {
-        match *self {
-            QuantizerSpec::Saq { bits } | QuantizerSpec::Rvq { bits } => bits,
-            QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => {
-                bytes as f64 * 8.0 / dim.max(1) as f64
-            }
-            QuantizerSpec::OneSegment { bits } => f64::from(bits),
+        match (self.size(), self) {
+            (Some(CodeSize::Bits(bits)), _) => bits,
+            (Some(CodeSize::Bytes(bytes)), _) => bytes as f64 * 8.0 / dim.max(1) as f64,
+            (None, QuantizerSpec::OneSegment { bits }) => f64::from(*bits),
+            (None, _) => 0.0,
         }
     }
 
     /// The bytes that codes and factors of a vector may take, if the quantizer works to a budget.
     pub(crate) fn budget(&self, dim: usize) -> Option<usize> {
-        match *self {
-            QuantizerSpec::Saq { bits } | QuantizerSpec::Rvq { bits } => {
-                Some((bits * dim as f64 / 8.0) as usize + FACTOR_BYTES)
-            }
-            QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => Some(bytes),
-            QuantizerSpec::OneSegment { .. } => None,
-        }
+        self.size().map(|size| size.budget(dim))
     }
 
     /// Checks the numbers.
@@ -154,37 +220,51 @@ impl QuantizerSpec {
     /// [`ConfigError`] naming the range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let complain = |message: String| Err(ConfigError::new("quantizer", message));
+        let (bits, bytes) = match self.family() {
+            Family::Saq => (0.25..=12.0, 4..=2 * MAX_DIM),
+            Family::Additive => (0.02..=4.0, CODEBOOK_BYTES),
+        };
+        let name = self.name();
+        match self.size() {
+            Some(CodeSize::Bits(found)) if !bits.contains(&found) => {
+                let (low, high) = bits.into_inner();
+                return complain(format!(
+                    "{name} takes {low} to {high} bits a dimension, found {found}"
+                ));
+            }
+            Some(CodeSize::Bytes(found)) if !bytes.contains(&found) => {
+                let (low, high) = bytes.into_inner();
+                return complain(format!(
+                    "{name} takes {low} to {high} bytes a vector, found {found}"
+                ));
+            }
+            _ => {}
+        }
         match *self {
-            QuantizerSpec::Saq { bits } if !(0.25..=12.0).contains(&bits) => {
-                complain(format!("saq takes 0.25 to 12 bits a dimension, found {bits}"))
-            }
-            QuantizerSpec::SaqBytes { bytes } if !(4..=2 * MAX_DIM).contains(&bytes) => {
-                complain(format!("saq takes 4 to {} bytes a vector, found {bytes}", 2 * MAX_DIM))
-            }
-            QuantizerSpec::Rvq { bits } if !(0.02..=4.0).contains(&bits) => {
-                complain(format!("rvq takes 0.02 to 4 bits a dimension, found {bits}"))
-            }
-            QuantizerSpec::RvqBytes { bytes } if !RVQ_BYTES.contains(&bytes) => {
-                let (low, high) = RVQ_BYTES.into_inner();
-                complain(format!("rvq takes {low} to {high} bytes a vector, found {bytes}"))
-            }
             QuantizerSpec::OneSegment { bits } if !(1..=saq::MAX_BITS).contains(&bits) => {
                 complain(format!("erabitq takes 1 to {} bits, found {bits}", saq::MAX_BITS))
+            }
+            QuantizerSpec::ProductRvq { parts, .. } if !(1..=MAX_PARTS).contains(&parts) => {
+                complain(format!("prq takes 1 to {MAX_PARTS} parts, found {parts}"))
             }
             _ => Ok(()),
         }
     }
 }
 
+/// The most parts that may be asked for: there are no more bytes to have one each.
+const MAX_PARTS: usize = *CODEBOOK_BYTES.end();
+
 impl fmt::Display for QuantizerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            QuantizerSpec::Saq { bits } => write!(f, "saq:{bits}"),
-            QuantizerSpec::SaqBytes { bytes } => write!(f, "saq:{bytes}B"),
-            QuantizerSpec::Rvq { bits } => write!(f, "rvq:{bits}"),
-            QuantizerSpec::RvqBytes { bytes } => write!(f, "rvq:{bytes}B"),
             QuantizerSpec::OneSegment { bits: 1 } => f.write_str("rabitq"),
             QuantizerSpec::OneSegment { bits } => write!(f, "erabitq:{bits}"),
+            QuantizerSpec::ProductRvq { parts, size } => write!(f, "prq:{parts}x{size}"),
+            QuantizerSpec::Saq(size)
+            | QuantizerSpec::Pq(size)
+            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Rvq(size) => write!(f, "{}:{size}", self.name()),
         }
     }
 }
@@ -197,8 +277,9 @@ impl FromStr for QuantizerSpec {
             ConfigError::new(
                 "quantizer",
                 format!(
-                    "expected saq:BITS, saq:BYTESB (such as saq:48B), rvq:BITS, rvq:BYTESB, rabitq \
-                     or erabitq:BITS, found {text:?}"
+                    "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE, rabitq or \
+                     erabitq:BITS, where SIZE is bits a dimension or bytes such as 48B, found \
+                     {text:?}"
                 ),
             )
         };
@@ -206,20 +287,18 @@ impl FromStr for QuantizerSpec {
             Some((name, number)) => (name, Some(number)),
             None => (text, None),
         };
+        let size = |text: &str| text.parse::<CodeSize>().map_err(|_| unknown());
         let spec = match (name, number) {
-            ("saq", Some(number)) => match number.strip_suffix('B') {
-                Some(bytes) => {
-                    QuantizerSpec::SaqBytes { bytes: bytes.parse().map_err(|_| unknown())? }
-                }
-                None => QuantizerSpec::Saq { bits: number.parse().map_err(|_| unknown())? },
-            },
-            ("rvq", Some(number)) => match number.strip_suffix('B') {
-                Some(bytes) => {
-                    QuantizerSpec::RvqBytes { bytes: bytes.parse().map_err(|_| unknown())? }
-                }
-                None => QuantizerSpec::Rvq { bits: number.parse().map_err(|_| unknown())? },
-            },
-            ("saq", None) => QuantizerSpec::Saq { bits: 4.0 },
+            ("saq", Some(number)) => QuantizerSpec::Saq(size(number)?),
+            ("saq", None) => QuantizerSpec::saq(4.0),
+            ("pq", Some(number)) => QuantizerSpec::Pq(size(number)?),
+            ("opq", Some(number)) => QuantizerSpec::Opq(size(number)?),
+            ("rvq", Some(number)) => QuantizerSpec::Rvq(size(number)?),
+            ("prq", Some(number)) => {
+                let (parts, number) = number.split_once('x').ok_or_else(unknown)?;
+                let parts = parts.parse().map_err(|_| unknown())?;
+                QuantizerSpec::ProductRvq { parts, size: size(number)? }
+            }
             ("rabitq", None | Some("1")) => QuantizerSpec::rabitq(),
             ("erabitq" | "caq", Some(number)) => {
                 QuantizerSpec::OneSegment { bits: number.parse().map_err(|_| unknown())? }
@@ -237,7 +316,21 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["saq:4", "saq:0.5", "saq:48B", "rvq:0.5", "rvq:24B", "rabitq", "erabitq:4"] {
+        for name in [
+            "saq:4",
+            "saq:0.5",
+            "saq:48B",
+            "rvq:0.5",
+            "rvq:24B",
+            "pq:16B",
+            "pq:1",
+            "opq:0.25",
+            "opq:32B",
+            "prq:4x24B",
+            "prq:2x0.5",
+            "rabitq",
+            "erabitq:4",
+        ] {
             let spec: QuantizerSpec = name.parse().unwrap();
             assert_eq!(spec.to_string(), name);
         }
@@ -255,7 +348,15 @@ mod tests {
             "saq:-1",
             "saq:99",
             "saq:NaN",
-            "pq:4",
+            "pq:5",
+            "pq",
+            "opq:4B",
+            "opq:16B2",
+            "prq:16B",
+            "prq:0x16B",
+            "prq:x16B",
+            "prq:257x16B",
+            "prq:2x",
             "rabitq:2",
             "erabitq:14",
             "erabitq:0",

@@ -1,6 +1,6 @@
 //! How codebooks are used.
 
-use super::rvq::CENTROIDS;
+use super::additive::CENTROIDS;
 
 /// How much of a codebook the codes of a set of vectors use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,19 +17,19 @@ pub struct CodebookUse {
 
 /// Counts how often codes name each centroid.
 pub(crate) struct Uses {
-    levels: usize,
+    codebooks: usize,
     counts: Vec<u32>,
 }
 
 impl Uses {
-    /// For codes of so many levels, each with a codebook of its own.
-    pub(crate) fn new(levels: usize) -> Uses {
-        Uses { levels, counts: vec![0; levels * CENTROIDS] }
+    /// For codes that name a centroid of each of so many codebooks.
+    pub(crate) fn new(codebooks: usize) -> Uses {
+        Uses { codebooks, counts: vec![0; codebooks * CENTROIDS] }
     }
 
     /// Counts records that begin with their codes, each `stride` bytes.
     pub(crate) fn add(&mut self, records: &[u8], stride: usize) {
-        if self.levels == 0 {
+        if self.codebooks == 0 {
             return;
         }
         for record in records.chunks_exact(stride) {
@@ -41,14 +41,14 @@ impl Uses {
         }
     }
 
-    /// How often each centroid of each level is named: `levels * 256`.
+    /// How often each centroid is named: `codebooks * 256`.
     pub(crate) fn into_counts(self) -> Vec<u32> {
         self.counts
     }
 
-    /// What was counted, for each level.
+    /// What was counted, for each codebook.
     pub(crate) fn report(&self) -> Vec<CodebookUse> {
-        let of_level = |counts: &[u32; CENTROIDS]| {
+        let of_codebook = |counts: &[u32; CENTROIDS]| {
             let all = counts.iter().map(|&count| u64::from(count)).sum::<u64>().max(1) as f64;
             let entropy: f64 = counts
                 .iter()
@@ -62,7 +62,7 @@ impl Uses {
                 perplexity: entropy.exp2(),
             }
         };
-        self.counts.as_chunks::<CENTROIDS>().0.iter().map(of_level).collect()
+        self.counts.as_chunks::<CENTROIDS>().0.iter().map(of_codebook).collect()
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn perplexity_is_the_number_of_equal_shares() {
         let mut uses = Uses::new(3);
-        // Codes of the first level are all different, of the second 0 or 1, of the third equal.
+        // Codes of the first codebook are all different, of the second 0 or 1, of the third equal.
         let records: Vec<u8> = (0..=255).flat_map(|i| [i, i % 2, 9, 77]).collect();
         uses.add(&records[..400], 4);
         uses.add(&records[400..], 4);

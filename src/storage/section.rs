@@ -76,6 +76,8 @@ section_kinds! {
     Codebooks = 15, "codebooks", mandatory;
     /// What each of them is multiplied by.
     CodebookScales = 16, "codebook-scales", mandatory;
+    /// What centroids add to a query's inner product with them, where vectors have no factors.
+    CodebookOffsets = 17, "codebook-offsets", mandatory;
 }
 
 impl SectionKind {

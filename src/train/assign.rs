@@ -3,6 +3,7 @@
 use nonius_simd::{Panels, Vectorize, gemm_i16, l2_sq_f32, level};
 use rayon::prelude::*;
 
+use super::direct::Direct;
 use super::quantize::RowsI16;
 use crate::matrix::{Matrix, MatrixView};
 
@@ -28,7 +29,8 @@ const MARGIN: f32 = 1.5e-4;
 
 /// Centroids packed for finding the nearest one to many rows.
 ///
-/// The candidates come from a product of integers; whenever they are too close for its
+/// Where there are few dimensions all distances are computed and compared. Where there are many,
+/// the candidates come from a product of integers; whenever they are too close for its
 /// precision, the distances in `f32` decide. The outcome is thus that of comparing all distances
 /// in `f32`, ties going to the smallest number, unless the rounding of a row or a centroid to
 /// integers errs by six standard deviations. It is the same at every SIMD level and for any
@@ -44,6 +46,8 @@ pub struct Assigner {
     /// norms of the padding are infinite, which keeps it from being nearest.
     inverse: Vec<f32>,
     norms_sq: Vec<f32>,
+    /// Where there are few dimensions.
+    direct: Option<Direct>,
 }
 
 /// The buffers of [`Assigner::assign_block`], to be kept from call to call.
@@ -109,7 +113,8 @@ impl Assigner {
         inverse.resize(padded, 0.0);
         let mut norms_sq = rows.norms_sq().to_vec();
         norms_sq.resize(padded, f32::INFINITY);
-        Assigner { centroids, mean, packed, inverse, norms_sq }
+        let direct = (dim <= Direct::MAX_DIMS).then(|| Direct::new(dim, centroids.data()));
+        Assigner { centroids, mean, packed, inverse, norms_sq, direct }
     }
 
     /// The number of centroids.
@@ -191,6 +196,13 @@ impl Assigner {
         l2_sq: &mut [f32],
     ) {
         let dim = self.dim();
+        if let Some(direct) = &self.direct {
+            direct.find(rows, nearest);
+            for ((row, number), l2_sq) in rows.chunks_exact(dim).zip(&*nearest).zip(l2_sq) {
+                *l2_sq = l2_sq_f32(row, self.centroids.row(*number as usize));
+            }
+            return;
+        }
         let AssignScratch { rows: quantized, products, states, unsure, unsure_values } = scratch;
         quantized.quantize_centred(rows, &self.mean);
         states.clear();

@@ -5,6 +5,7 @@
 //! threads and the SIMD level.
 
 pub mod assign;
+mod direct;
 pub mod kmeans;
 pub mod pca;
 pub mod quantize;
@@ -14,6 +15,7 @@ pub mod sample;
 mod spill;
 
 pub use assign::{AssignScratch, Assigner};
+pub(crate) use direct::Direct;
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
 pub(crate) use quantize::{ROUND, shifted_dot};

@@ -330,6 +330,7 @@ fn extreme_parameters() {
             (kind::LIST_FACTORS, 5),
             (kind::CENTROIDS, 29),
             (kind::CODEBOOK_SCALES, 37),
+            (kind::CODEBOOK_OFFSETS, 37),
             (kind::CODEBOOKS, 997),
         ];
         for (kind, stride) in small {
@@ -388,11 +389,13 @@ fn parameters_that_make_no_sense_are_refused() {
             (24, vec![0, 1, 2, 3, 5, 16, u32::MAX]),
             (28, vec![0, 1, 3, 8, u32::MAX]),
             (32, vec![2, 3, u32::MAX]),
-            (36, vec![5, 6, u32::MAX]),
+            (36, vec![5, 9, 10, 11, u32::MAX]),
             (80, vec![0, 1, 149, 151, u32::MAX]),
             (84, vec![1, u32::MAX]),
             (88, vec![33, 64, u32::MAX]),
             (92, vec![0, 1, 2, 257, u32::MAX]),
+            (100, vec![0, 1, 2, 3, 40, 257, u32::MAX]),
+            (104, vec![0, 1, 257, u32::MAX]),
         ] {
             for value in values {
                 if value != u32_at(&trial.original, meta.offset + at) {
@@ -433,6 +436,7 @@ fn parameters_that_make_no_sense_are_refused() {
             kind::LIST_FACTORS,
             kind::CENTROIDS,
             kind::CODEBOOK_SCALES,
+            kind::CODEBOOK_OFFSETS,
         ] {
             let section = trial.of(kind);
             if section.length == 0 {
@@ -464,10 +468,13 @@ fn reserved_bytes_are_refused() {
     let mut all = Vec::new();
     for mut trial in trials() {
         let meta = trial.of(kind::META);
-        // Each quantizer has fields that mean nothing to the other.
-        let [rvq, saq] = [vec![92, 96], vec![60, 64, 68, 72, 76]];
-        let other = if trial.of(kind::SEGMENTS).length > 0 { rvq } else { saq };
-        for at in other.into_iter().chain([100, 104, 108]) {
+        // Each quantizer has fields that mean nothing to the other, and one is for `prq` alone.
+        let [additive, saq] = [vec![92, 96, 100], vec![60, 64, 68, 72, 76]];
+        let mut other = if trial.of(kind::SEGMENTS).length > 0 { additive } else { saq };
+        if trial.original[meta.offset + 36] < 9 {
+            other.push(104);
+        }
+        for at in other.into_iter().chain([108]) {
             let what = format!("meta reserved at {at}");
             trial.must_refuse(&what, true, |bytes| bytes[meta.offset + at] = 1);
         }

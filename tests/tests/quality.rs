@@ -3,8 +3,8 @@
 
 use nonius::quantizer::saq::Segment;
 use nonius::{
-    BuildError, Index, IndexBuilder, Keep, Matrix, Metric, QualityRow, QuantizerSpec, SearchParams,
-    quality,
+    BuildError, CodeSize, Index, IndexBuilder, Keep, Matrix, Metric, QualityRow, QuantizerSpec,
+    SearchParams, quality,
 };
 use nonius_datasets::Synthetic;
 use nonius_tests::{
@@ -175,6 +175,9 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "rvq:0.25",
                 "rvq:5B",
                 "rvq:7B",
+                "pq:11B",
+                "opq:0.5",
+                "prq:3x9B",
             ] {
                 for nlist in [1, 10] {
                     let what = format!("{name} {metric} {quantizer} nlist {nlist}");
@@ -182,21 +185,27 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                     let index = Index::build(base, &config).unwrap();
                     let info = index.info();
                     let budget = match spec(quantizer) {
-                        QuantizerSpec::Saq { bits } => (bits * 72.0 / 8.0) as usize + 8,
-                        QuantizerSpec::SaqBytes { bytes } | QuantizerSpec::RvqBytes { bytes } => {
-                            bytes
-                        }
-                        QuantizerSpec::Rvq { bits } => (bits * 72.0 / 8.0) as usize + 8,
+                        QuantizerSpec::Saq(size)
+                        | QuantizerSpec::Rvq(size)
+                        | QuantizerSpec::Pq(size)
+                        | QuantizerSpec::Opq(size)
+                        | QuantizerSpec::ProductRvq { size, .. } => match size {
+                            CodeSize::Bits(bits) => (bits * 72.0 / 8.0) as usize + 8,
+                            CodeSize::Bytes(bytes) => bytes,
+                        },
                         QuantizerSpec::OneSegment { bits } => 72 * bits as usize / 8 + 8,
                     };
                     if info.code_bytes > budget {
                         failures.push(format!("{what}: {} bytes of {budget}", info.code_bytes));
                     }
-                    if quantizer.starts_with("rvq") {
-                        // A byte a level, and an additive factor.
+                    if info.plan.is_empty() {
+                        // A byte for each codebook, and an additive factor but for products of
+                        // single codebooks around the mean.
                         assert_eq!(info.code_bytes, budget, "{what}");
                         let factor = budget - info.first_stage_bits / 8;
-                        assert!(matches!(factor, 1 | 2 | 4), "{what}: {factor}");
+                        let none = quantizer.contains("pq:") && nlist == 1;
+                        let right = if none { factor == 0 } else { matches!(factor, 1 | 2 | 4) };
+                        assert!(right, "{what}: {factor}");
                     } else {
                         // Codes, scales, an additive factor of 2 or 4 bytes, and a shift with lists.
                         let factors = info.code_bytes - code_bytes(&info.plan);

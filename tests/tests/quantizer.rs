@@ -1,8 +1,8 @@
 //! The quantizer by itself and the index agree, and its error bound holds on real vectors.
 
 use nonius::{
-    Encoding, Index, IndexConfig, Matrix, Metric, Rvq, RvqConfig, Saq, SaqConfig, SearchError,
-    VectorError,
+    AdditiveConfig, AdditiveQuantizer, Encoding, Index, IndexConfig, Matrix, Metric, Saq,
+    SaqConfig, SearchError, VectorError,
 };
 use nonius_tests::{
     all_lists, config, distance, exact, ids, recall, spec, synthetic, without_kept, wordnet,
@@ -50,29 +50,67 @@ fn a_flat_index_and_the_quantizer_agree() {
     }
 }
 
-/// The same for RVQ.
+/// The same for quantizers that sum centroids.
 #[test]
-fn a_flat_index_and_rvq_agree() {
+fn a_flat_index_and_additive_quantizers_agree() {
     let (base, queries) = synthetic(1000, 45, 52);
     for metric in Metric::ALL {
-        for encoding in [Encoding::Full, Encoding::Fast] {
-            let what = format!("{metric} {encoding:?}");
-            let index_config =
-                IndexConfig { encoding, ..without_kept(config(metric, "rvq:6B", 1)) };
+        for (name, encoding, parts, bytes) in [
+            ("rvq:6B", Encoding::Full, 1, 6),
+            ("rvq:6B", Encoding::Fast, 1, 6),
+            ("pq:7B", Encoding::Full, 7, 7),
+            ("opq:9B", Encoding::Full, 9, 9),
+            ("prq:2x6B", Encoding::Fast, 2, 6),
+        ] {
+            let what = format!("{metric} {name} {encoding:?}");
+            let index_config = IndexConfig { encoding, ..without_kept(config(metric, name, 1)) };
             let index = Index::build(&base, &index_config).unwrap();
-            let quantizer = spec("rvq:6B");
-            let rvq_config = RvqConfig { metric, quantizer, encoding, ..RvqConfig::default() };
-            let rvq = Rvq::train(base.view(), &rvq_config).unwrap();
-            let codes = rvq.encode(base.view()).unwrap();
-            assert_eq!((rvq.dim(), codes.len()), (45, 1000), "{what}");
-            assert_eq!(codes.bytes_per_vector(), index.info().code_bytes, "{what}");
+            assert_eq!(index.info().quantizer.to_string(), name);
+            let quantizer = spec(name);
+            let config =
+                AdditiveConfig { metric, quantizer, encoding, ..AdditiveConfig::default() };
+            let quantizer = AdditiveQuantizer::train(base.view(), &config).unwrap();
+            let codes = quantizer.encode(base.view()).unwrap();
+            assert_eq!((quantizer.dim(), codes.len()), (45, 1000), "{what}");
+            let (codebooks, levels) = (quantizer.codebooks(), quantizer.levels());
+            assert_eq!(levels, codebooks.div_ceil(parts), "{what}");
+            let factor = if levels == 1 { 0..=0 } else { 1..=2 };
+            assert!(factor.contains(&(bytes - codebooks)), "{what}: {codebooks}");
+            assert_eq!(codes.bytes_per_vector(), bytes, "{what}");
+            assert_eq!(index.info().code_bytes, bytes, "{what}");
             for q in 0..queries.rows() {
-                let estimates = rvq.estimate(&codes, queries.row(q)).unwrap();
+                let estimates = quantizer.estimate(&codes, queries.row(q)).unwrap();
                 let found = index.search(queries.row(q), 1000, &all_lists()).unwrap();
                 assert_eq!(found.len(), 1000, "{what}");
                 for n in found {
                     let estimate = estimates[n.id as usize];
                     assert_eq!(estimate.to_bits(), n.distance.to_bits(), "{what}: {n:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Where no vector has a factor, estimates are the distances to decoded vectors.
+#[test]
+fn estimates_of_pq_are_the_distances_to_decoded_vectors() {
+    let (base, queries) = synthetic(1000, 45, 52);
+    for metric in [Metric::L2, Metric::InnerProduct] {
+        for name in ["pq:7B", "pq:45B", "pq:100B", "opq:9B"] {
+            let quantizer = spec(name);
+            let config = AdditiveConfig { metric, quantizer, ..AdditiveConfig::default() };
+            let quantizer = AdditiveQuantizer::train(base.view(), &config).unwrap();
+            let codes = quantizer.encode(base.view()).unwrap();
+            // A part has a dimension at least.
+            assert_eq!(codes.bytes_per_vector(), quantizer.codebooks(), "{name}");
+            assert!(quantizer.codebooks() <= 45);
+            for q in 0..queries.rows() {
+                let query = queries.row(q);
+                let estimates = quantizer.estimate(&codes, query).unwrap();
+                for (i, &estimate) in estimates.iter().enumerate().step_by(7) {
+                    let exact = distance(metric, query, &quantizer.decode(&codes, i)) as f32;
+                    let size = distance(Metric::L2, query, &[0.0; 45]) as f32 + 45.0;
+                    assert!((estimate - exact).abs() < 2e-4 * size, "{name}: {estimate} {exact}");
                 }
             }
         }

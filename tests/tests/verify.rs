@@ -57,6 +57,7 @@ fn verify_names_the_section() {
         (kind::SPILLED, "spilled"),
         (kind::CODEBOOKS, "codebooks"),
         (kind::CODEBOOK_SCALES, "codebook-scales"),
+        (kind::CODEBOOK_OFFSETS, "codebook-offsets"),
     ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");

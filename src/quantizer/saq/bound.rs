@@ -24,7 +24,7 @@ use nonius_simd::{BLOCK, Vectorize, level, scan_blocks};
 
 use super::query::{QueryModel, SegmentQuery, Tables};
 use super::scale;
-use crate::quantizer::additive::AdditiveCode;
+use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::view::{Glance, report};
 
 /// How the first stage of a query bounds keys, whatever the list.

@@ -12,7 +12,7 @@ use crate::index::{Encoding, SearchParams};
 use crate::matrix::Matrix;
 use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
-use crate::quantizer::additive::AdditiveCode;
+use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
     Frame, Rotation, TrainingSet, additive_code, alpha, residuals, spun,
 };

@@ -8,14 +8,14 @@ use super::train::train;
 use super::{Encoder, Layout};
 use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
-use crate::matrix::{MatrixView, add};
+use crate::matrix::MatrixView;
 use crate::metric::Metric;
 use crate::quantizer::alone::{Sample, check_spec, encode, rotate, rotate_back};
-use crate::quantizer::{CodebookUse, Family, QuantizerSpec, Uses};
+use crate::quantizer::{CodeSize, CodebookUse, Family, QuantizerSpec, Uses};
 
 /// What a quantizer is trained for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RvqConfig {
+pub struct AdditiveConfig {
     /// How vectors are compared. Default: L2.
     pub metric: Metric,
     /// Bits or bytes. Default: `rvq:0.5`.
@@ -26,25 +26,26 @@ pub struct RvqConfig {
     pub seed: u64,
 }
 
-impl Default for RvqConfig {
-    fn default() -> RvqConfig {
-        RvqConfig {
+impl Default for AdditiveConfig {
+    fn default() -> AdditiveConfig {
+        AdditiveConfig {
             metric: Metric::L2,
-            quantizer: QuantizerSpec::Rvq { bits: 0.5 },
+            quantizer: QuantizerSpec::Rvq(CodeSize::Bits(0.5)),
             encoding: Encoding::Full,
             seed: 0,
         }
     }
 }
 
-/// A trained RVQ quantizer, for those who want codes without an index.
+/// A trained quantizer that sums centroids (PQ, OPQ, RVQ or a product of RVQs), for those who want
+/// codes without an index.
 ///
 /// ```
-/// use nonius::{Matrix, Rvq, RvqConfig};
+/// use nonius::{AdditiveConfig, AdditiveQuantizer, Matrix};
 ///
 /// let vectors = Matrix::new(16, (0..16_000).map(|i| ((i * i) as f32 * 0.01).sin()).collect())?;
-/// let config = RvqConfig { quantizer: "rvq:5B".parse()?, ..RvqConfig::default() };
-/// let rvq = Rvq::train(vectors.view(), &config)?;
+/// let config = AdditiveConfig { quantizer: "rvq:5B".parse()?, ..AdditiveConfig::default() };
+/// let rvq = AdditiveQuantizer::train(vectors.view(), &config)?;
 /// let codes = rvq.encode(vectors.view())?;
 /// assert_eq!(codes.bytes_per_vector(), 5);
 ///
@@ -56,20 +57,20 @@ impl Default for RvqConfig {
 /// # Ok::<(), nonius::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Rvq {
+pub struct AdditiveQuantizer {
     encoder: Encoder,
 }
 
-/// Codes of vectors: `len` records of [`bytes_per_vector`](RvqCodes::bytes_per_vector) bytes.
+/// Codes of vectors: `len` records of [`bytes_per_vector`](AdditiveCodes::bytes_per_vector) bytes.
 #[derive(Clone, Debug)]
-pub struct RvqCodes {
+pub struct AdditiveCodes {
     layout: Layout,
     /// In blocks of 32, as an index has them.
     blocks: Vec<u8>,
     len: usize,
 }
 
-impl RvqCodes {
+impl AdditiveCodes {
     /// The number of vectors.
     pub fn len(&self) -> usize {
         self.len
@@ -85,21 +86,21 @@ impl RvqCodes {
         self.layout.record_bytes()
     }
 
-    /// The code of vector `i`: for each level the number of its centroid. The first levels are the
-    /// code of a coarser quantizer.
+    /// The code of vector `i`: the number of a centroid of each codebook. The codebooks of a part of
+    /// the dimensions follow each other; the first of them are the code of a coarser quantizer.
     ///
     /// # Panics
-    /// If `i` is not below [`len`](RvqCodes::len).
+    /// If `i` is not below [`len`](AdditiveCodes::len).
     pub fn code(&self, i: usize) -> Vec<u8> {
         assert!(i < self.len, "vector {i} of {}", self.len);
-        let levels = self.block(i)[..self.layout.levels * BLOCK].as_chunks::<BLOCK>().0;
-        levels.iter().map(|codes| codes[i % BLOCK]).collect()
+        let columns = self.block(i)[..self.layout.columns * BLOCK].as_chunks::<BLOCK>().0;
+        columns.iter().map(|codes| codes[i % BLOCK]).collect()
     }
 
-    /// How the codes use each level's codebook.
+    /// How the codes use each codebook.
     pub fn uses(&self) -> Vec<CodebookUse> {
-        let mut uses = Uses::new(self.layout.levels);
-        (0..self.len).for_each(|i| uses.add(&self.code(i), self.layout.levels));
+        let mut uses = Uses::new(self.layout.columns);
+        (0..self.len).for_each(|i| uses.add(&self.code(i), self.layout.columns));
         uses.report()
     }
 
@@ -109,7 +110,7 @@ impl RvqCodes {
     }
 }
 
-impl Rvq {
+impl AdditiveQuantizer {
     /// Learns rotation and codebooks from a sample (`rows x dim`).
     ///
     /// All rows are looked at. The more there are the better: codebooks of a few thousand rows know
@@ -119,13 +120,16 @@ impl Rvq {
     /// # Errors
     /// [`BuildError`] for an empty sample, a configuration out of range, or vectors that the
     /// metric does not accept.
-    pub fn train(sample: MatrixView<'_>, config: &RvqConfig) -> Result<Rvq, BuildError> {
+    pub fn train(
+        sample: MatrixView<'_>,
+        config: &AdditiveConfig,
+    ) -> Result<AdditiveQuantizer, BuildError> {
         let spec = &config.quantizer;
-        check_spec(spec, Family::Rvq, "rvq")?;
+        check_spec(spec, Family::Additive, "pq, opq, rvq or prq")?;
         let sample = Sample::new(sample, config.metric)?;
         let set = sample.training_set();
         let encoder = train(&set, spec, config.encoding, config.seed, &mut |_, _| Ok(()))?;
-        Ok(Rvq { encoder })
+        Ok(AdditiveQuantizer { encoder })
     }
 
     /// The dimension of vectors.
@@ -133,16 +137,22 @@ impl Rvq {
         self.encoder.model.frame.dim
     }
 
-    /// The number of levels: a code names one of 256 centroids in each.
+    /// The number of codebooks: a code names one of 256 centroids in each.
+    pub fn codebooks(&self) -> usize {
+        self.encoder.model.columns()
+    }
+
+    /// The number of levels: the codebooks of each part of the dimensions, of the largest if they
+    /// differ.
     pub fn levels(&self) -> usize {
-        self.encoder.model.levels
+        self.encoder.model.parts.iter().map(|part| part.levels).max().unwrap_or(0)
     }
 
     /// Encodes vectors (`rows x dim`), in parallel.
     ///
     /// # Errors
     /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
-    pub fn encode(&self, rows: MatrixView<'_>) -> Result<RvqCodes, VectorError> {
+    pub fn encode(&self, rows: MatrixView<'_>) -> Result<AdditiveCodes, VectorError> {
         let model = &self.encoder.model;
         let layout = model.layout();
         let (stride, len) = (layout.record_bytes(), rows.rows());
@@ -152,7 +162,7 @@ impl Rvq {
             self.encoder.encode_rows(rows, None, scratch, records);
             layout.pack_block(records, stride, block);
         })?;
-        Ok(RvqCodes { layout, blocks, len })
+        Ok(AdditiveCodes { layout, blocks, len })
     }
 
     /// The vector that code `i` stands for: `dim` values. For cosine it approximates the vector
@@ -160,23 +170,21 @@ impl Rvq {
     ///
     /// # Panics
     /// If `i` is not below the number of codes, or the codes come from a quantizer with other
-    /// levels.
-    pub fn decode(&self, codes: &RvqCodes, i: usize) -> Vec<f32> {
+    /// codebooks.
+    pub fn decode(&self, codes: &AdditiveCodes, i: usize) -> Vec<f32> {
         self.decode_levels(codes, i, self.levels())
     }
 
-    /// [`decode`](Rvq::decode) from no more than the first `levels` levels; from none the mean of the
-    /// sample.
+    /// [`decode`](AdditiveQuantizer::decode) from no more than the first `levels` levels of each
+    /// part; from none the mean of the sample.
     ///
     /// # Panics
-    /// As [`decode`](Rvq::decode).
-    pub fn decode_levels(&self, codes: &RvqCodes, i: usize, levels: usize) -> Vec<f32> {
+    /// As [`decode`](AdditiveQuantizer::decode).
+    pub fn decode_levels(&self, codes: &AdditiveCodes, i: usize, levels: usize) -> Vec<f32> {
         self.check(codes);
         let Encoder { model, rotation, mean, codebooks, .. } = &self.encoder;
         let mut sum = vec![0.0; model.frame.dims];
-        for (level, &code) in codes.code(i).iter().enumerate().take(levels) {
-            add(&mut sum, codebooks.centroid(level, code));
-        }
+        codebooks.add_to(&codes.code(i), levels, &mut sum);
         rotate_back(&model.frame, rotation, mean, &sum)
     }
 
@@ -187,26 +195,28 @@ impl Rvq {
     /// [`SearchError::Query`] for a query that is not acceptable.
     ///
     /// # Panics
-    /// If the codes come from a quantizer with other levels.
-    pub fn estimate(&self, codes: &RvqCodes, query: &[f32]) -> Result<Vec<f32>, SearchError> {
+    /// If the codes come from a quantizer with other codebooks.
+    pub fn estimate(&self, codes: &AdditiveCodes, query: &[f32]) -> Result<Vec<f32>, SearchError> {
         self.check(codes);
         let Encoder { model, rotation, mean, codebooks, .. } = &self.encoder;
         let frame = &model.frame;
         let query = rotate(frame, rotation, mean, &[frame.dims], query)?;
+        let (packed, inverse, offsets) =
+            (codebooks.packed(), codebooks.inverse(), self.encoder.offsets());
         let estimator =
-            QueryModel { model, codebooks: &codebooks.packed, inverse: &codebooks.inverse };
+            QueryModel { model, codebooks: &packed, inverse: &inverse, offsets: &offsets };
         let (mut loaded, mut tables) = (Loaded::default(), Tables::default());
         estimator.load(&query.values, &mut loaded);
         estimator.prepare(&loaded, 0, &mut tables);
-        let inverse = frame.scale.recip();
+        let unit = frame.scale.recip();
         let estimate = |i: usize| {
             let key = estimator.key(&tables, query.constant, codes.block(i), i % BLOCK);
-            frame.metric.distance_of_key(key * inverse * inverse)
+            frame.metric.distance_of_key(key * unit * unit)
         };
         Ok((0..codes.len).map(estimate).collect())
     }
 
-    fn check(&self, codes: &RvqCodes) {
+    fn check(&self, codes: &AdditiveCodes) {
         assert!(codes.layout == self.encoder.model.layout(), "codes of another quantizer");
     }
 }
@@ -231,18 +241,23 @@ mod tests {
         Matrix::new(dim, values).unwrap()
     }
 
-    fn train_on(vectors: &Matrix, metric: Metric) -> Rvq {
+    fn train_on(vectors: &Matrix, metric: Metric) -> AdditiveQuantizer {
         let quantizer = "rvq:6B".parse().unwrap();
-        Rvq::train(vectors.view(), &RvqConfig { metric, quantizer, ..RvqConfig::default() })
-            .unwrap()
+        let config = AdditiveConfig { metric, quantizer, ..AdditiveConfig::default() };
+        AdditiveQuantizer::train(vectors.view(), &config).unwrap()
     }
 
     /// What a decoded vector is off by, over the energy about the mean.
-    fn left(rvq: &Rvq, codes: &RvqCodes, vectors: &Matrix, levels: usize) -> f64 {
-        let mean = rvq.decode_levels(codes, 0, 0);
+    fn left(
+        quantizer: &AdditiveQuantizer,
+        codes: &AdditiveCodes,
+        vectors: &Matrix,
+        levels: usize,
+    ) -> f64 {
+        let mean = quantizer.decode_levels(codes, 0, 0);
         let (mut left, mut all) = (0.0, 0.0);
         for i in 0..codes.len() {
-            let decoded = rvq.decode_levels(codes, i, levels);
+            let decoded = quantizer.decode_levels(codes, i, levels);
             left += f64::from(nonius_simd::l2_sq_f32(&decoded, vectors.row(i)));
             all += f64::from(nonius_simd::l2_sq_f32(&mean, vectors.row(i)));
         }
@@ -304,11 +319,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let vectors = data(300, 12);
-        let saq = RvqConfig { quantizer: QuantizerSpec::saq(2.0), ..RvqConfig::default() };
-        let error = Rvq::train(vectors.view(), &saq).unwrap_err();
-        assert!(error.to_string().contains("expected rvq, found saq:2"), "{error}");
+        let saq =
+            AdditiveConfig { quantizer: QuantizerSpec::saq(2.0), ..AdditiveConfig::default() };
+        let error = AdditiveQuantizer::train(vectors.view(), &saq).unwrap_err();
+        assert!(error.to_string().contains("expected pq, opq, rvq or prq, found saq:2"), "{error}");
         let empty = MatrixView::new(12, &[]).unwrap();
-        let error = Rvq::train(empty, &RvqConfig::default()).unwrap_err();
+        let error = AdditiveQuantizer::train(empty, &AdditiveConfig::default()).unwrap_err();
         assert!(matches!(error, BuildError::Empty), "{error}");
         let rvq = train_on(&vectors, Metric::Cosine);
         let narrow = MatrixView::new(11, &[1.0; 22]).unwrap();

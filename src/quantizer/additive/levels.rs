@@ -1,4 +1,4 @@
-//! The centroids of all levels, and the search for the best sum of them.
+//! The centroids of all levels of a part, and the search for the best sum of them.
 
 use std::ops::Range;
 
@@ -6,25 +6,30 @@ use nonius_simd::{Panels, Panels8, Vectorize, level};
 
 use super::CENTROIDS;
 use crate::matrix::{add, subtract};
-use crate::train::{RowsI8, RowsI16, shifted_dot};
+use crate::train::{Direct, RowsI8, RowsI16, shifted_dot};
 
 /// Vectors whose beams are extended at once.
 const ROWS: usize = 16;
 
-/// The centroids of all levels, rounded to 16 bits.
+/// Vectors that are compared with all centroids at once where there is one level.
+const SINGLE_ROWS: usize = 64;
+
+/// The centroids of all levels of a part, rounded to 16 bits.
 #[derive(Clone, Debug)]
-pub(crate) struct Codebooks {
+pub(super) struct Levels {
     dims: usize,
     /// As [`Panels`]: `levels * 256 x dims`. 256 rows are whole panels, so each level has its own.
-    pub(crate) packed: Vec<i16>,
+    packed: Vec<i16>,
     /// What each packed row is multiplied by.
-    pub(crate) inverse: Vec<f32>,
+    inverse: Vec<f32>,
     /// The centroids as they are after rounding: `levels * 256 x dims`.
     values: Vec<f32>,
     /// Their squared norms.
     norms_sq: Vec<f32>,
     /// The same in 8 bits, for the beam search.
     coarse: Coarse,
+    /// The same where there is one level.
+    direct: Direct,
 }
 
 /// Centroids in 8 bits: good enough to say which sums to go on with, and twice as fast.
@@ -36,9 +41,9 @@ struct Coarse {
     sums: Vec<i32>,
 }
 
-impl Codebooks {
+impl Levels {
     /// Rounds centroids, `levels * 256 x dims`.
-    pub(super) fn new(dims: usize, centroids: &[f32]) -> Codebooks {
+    pub(super) fn new(dims: usize, centroids: &[f32]) -> Levels {
         let mut rows = RowsI16::new();
         rows.quantize(dims, centroids);
         let values: Vec<f32> = rows
@@ -55,19 +60,44 @@ impl Codebooks {
             inverse: rows8.inverse().to_vec(),
             sums: rows8.sums().to_vec(),
         };
-        Codebooks {
+        let direct = match centroids.len() / dims {
+            CENTROIDS => Direct::new(dims, &values),
+            _ => Direct::new(dims, &[]),
+        };
+        Levels {
             dims,
             packed: Panels::pack(rows.rows(), rows.depth(), rows.values()),
             inverse: rows.inverse().to_vec(),
             values,
             norms_sq,
             coarse,
+            direct,
         }
     }
 
     /// Dimensions of centroids.
     pub(super) fn dims(&self) -> usize {
         self.dims
+    }
+
+    /// As [`Panels`]: `levels * 256 x dims`.
+    pub(super) fn packed(&self) -> &[i16] {
+        &self.packed
+    }
+
+    /// What each packed row is multiplied by.
+    pub(super) fn inverse(&self) -> &[f32] {
+        &self.inverse
+    }
+
+    /// The squared norms of all centroids.
+    pub(super) fn norms_sq(&self) -> &[f32] {
+        &self.norms_sq
+    }
+
+    /// All centroids after rounding: `levels * 256 x dims`.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// How many centroids make a vector.
@@ -94,6 +124,24 @@ impl Codebooks {
         residuals: &mut [f32],
     ) {
         let (dims, levels) = (self.dims, self.levels());
+        if levels == 1 {
+            // Nothing to search: one look finds the nearest.
+            residuals.copy_from_slice(vectors);
+            let mut nearest = [0; SINGLE_ROWS];
+            for (vectors, codes) in
+                vectors.chunks(SINGLE_ROWS * dims).zip(codes.chunks_mut(SINGLE_ROWS))
+            {
+                let nearest = &mut nearest[..codes.len()];
+                self.direct.find(vectors, nearest);
+                for (code, &number) in codes.iter_mut().zip(&*nearest) {
+                    *code = number as u8;
+                }
+            }
+            for (residual, &code) in residuals.chunks_exact_mut(dims).zip(&*codes) {
+                subtract(residual, self.centroid(0, code));
+            }
+            return;
+        }
         let rows = vectors.chunks(ROWS * dims).zip(codes.chunks_mut(ROWS * levels));
         for ((vectors, codes), residuals) in rows.zip(residuals.chunks_mut(ROWS * dims)) {
             self.search(vectors, beam, scratch, codes, residuals);
@@ -142,7 +190,7 @@ impl Codebooks {
             let packed = &self.coarse.packed[level_number * size..(level_number + 1) * size];
             rows.multiply(Panels8::new(CENTROIDS, dims, packed), shifted, product);
             level().vectorize(Extend {
-                codebooks: self,
+                levels: self,
                 level_number,
                 beam,
                 rows,
@@ -172,7 +220,7 @@ impl Codebooks {
                 add(residual, self.centroid(level_number, code));
             }
             self.products(level_number, residuals, rows, product);
-            level().vectorize(Nearest { codebooks: self, level_number, rows, product, codes });
+            level().vectorize(Nearest { levels: self, level_number, rows, product, codes });
             let chosen = || codes.chunks_exact(levels).map(|path| path[level_number]);
             for (residual, code) in residuals.chunks_exact_mut(dims).zip(chosen()) {
                 subtract(residual, self.centroid(level_number, code));
@@ -219,7 +267,7 @@ fn of_level(level_number: usize) -> Range<usize> {
     level_number * CENTROIDS..(level_number + 1) * CENTROIDS
 }
 
-/// Buffers of [`Codebooks::encode`].
+/// Buffers of [`Levels::encode`].
 #[derive(Default)]
 pub(super) struct BeamScratch {
     rows: RowsI16,
@@ -254,7 +302,7 @@ impl Entries {
 
 /// Extends every sum by every centroid of a level, and keeps the best of each vector.
 struct Extend<'a> {
-    codebooks: &'a Codebooks,
+    levels: &'a Levels,
     level_number: usize,
     beam: usize,
     rows: &'a RowsI8,
@@ -268,8 +316,8 @@ impl Vectorize for Extend<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Extend { codebooks, level_number, beam, rows, product, entries, next } = self;
-        let (dims, width) = (codebooks.dims, entries.width);
+        let Extend { levels, level_number, beam, rows, product, entries, next } = self;
+        let (dims, width) = (levels.dims, entries.width);
         let count = rows.rows() / width;
         let candidates = width * CENTROIDS;
         next.width = beam.clamp(1, candidates);
@@ -281,11 +329,11 @@ impl Vectorize for Extend<'_> {
                 let entry = v * width + b;
                 let scores = &mut next.scores[b * CENTROIDS..(b + 1) * CENTROIDS];
                 let product = &product[entry * CENTROIDS..(entry + 1) * CENTROIDS];
-                let Coarse { inverse, sums, .. } = &codebooks.coarse;
+                let Coarse { inverse, sums, .. } = &levels.coarse;
                 let sums = &sums[of_level(level_number)];
                 let dots =
                     product.iter().zip(sums).map(|(&product, &sum)| shifted_dot(product, sum));
-                codebooks.scores(level_number, rows.inverse()[entry], inverse, dots, scores);
+                levels.scores(level_number, rows.inverse()[entry], inverse, dots, scores);
                 let norm_sq = rows.norms_sq()[entry];
                 for score in scores {
                     *score += norm_sq;
@@ -295,7 +343,7 @@ impl Vectorize for Extend<'_> {
             for &(_, number) in &next.best {
                 let entry = v * width + number as usize / CENTROIDS;
                 let code = (number as usize % CENTROIDS) as u8;
-                let centroid = codebooks.centroid(level_number, code);
+                let centroid = levels.centroid(level_number, code);
                 let residual = &entries.residuals[entry * dims..(entry + 1) * dims];
                 next.residuals.extend(residual.iter().zip(centroid).map(|(x, c)| x - c));
                 let path = entry * level_number..(entry + 1) * level_number;
@@ -340,7 +388,7 @@ fn smallest(scores: &[f32], count: usize, best: &mut Vec<(f32, u32)>) {
 
 /// Writes the nearest centroid of each row.
 struct Nearest<'a> {
-    codebooks: &'a Codebooks,
+    levels: &'a Levels,
     level_number: usize,
     rows: &'a RowsI16,
     product: &'a [i32],
@@ -352,13 +400,13 @@ impl Vectorize for Nearest<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Nearest { codebooks, level_number, rows, product, codes } = self;
-        let paths = codes.chunks_exact_mut(codebooks.levels());
+        let Nearest { levels, level_number, rows, product, codes } = self;
+        let paths = codes.chunks_exact_mut(levels.levels());
         let products = product.chunks_exact(CENTROIDS).zip(rows.inverse());
         let mut scores = [0.0f32; CENTROIDS];
         for (path, (product, &inverse)) in paths.zip(products) {
             let dots = product.iter().map(|&product| product as f32);
-            codebooks.scores(level_number, inverse, &codebooks.inverse, dots, &mut scores);
+            levels.scores(level_number, inverse, &levels.inverse, dots, &mut scores);
             let mut least = f32::INFINITY;
             for &score in &scores {
                 least = if score < least { score } else { least };
@@ -387,7 +435,7 @@ mod tests {
     }
 
     fn encode(
-        codebooks: &Codebooks,
+        codebooks: &Levels,
         vectors: &[f32],
         beam: usize,
         sweeps: usize,
@@ -403,7 +451,7 @@ mod tests {
     #[test]
     fn residuals_are_what_the_named_centroids_leave() {
         for (dims, levels, rows) in [(8, 1, 1), (8, 3, 15), (24, 4, 33)] {
-            let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 1));
+            let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 1));
             let vectors = normal(rows * dims, 2);
             for (beam, sweeps) in [(1, 0), (3, 0), (1, 2), (8, 1)] {
                 let (codes, residuals) = encode(&codebooks, &vectors, beam, sweeps);
@@ -423,7 +471,7 @@ mod tests {
     #[test]
     fn one_level_finds_the_nearest_centroid() {
         let dims = 16;
-        let codebooks = Codebooks::new(dims, &normal(CENTROIDS * dims, 3));
+        let codebooks = Levels::new(dims, &normal(CENTROIDS * dims, 3));
         let vectors = normal(100 * dims, 4);
         let (codes, _) = encode(&codebooks, &vectors, 1, 0);
         for (vector, &code) in vectors.chunks_exact(dims).zip(&codes) {
@@ -442,7 +490,7 @@ mod tests {
         for (level, values) in centroids.chunks_exact_mut(CENTROIDS * dims).enumerate() {
             values.iter_mut().for_each(|x| *x *= 0.8f32.powi(level as i32));
         }
-        let codebooks = Codebooks::new(dims, &centroids);
+        let codebooks = Levels::new(dims, &centroids);
         let vectors = normal(300 * dims, 6);
         let left = |beam, sweeps| energy(&encode(&codebooks, &vectors, beam, sweeps).1);
         let by_beam = [1, 2, 4, 16].map(|beam| left(beam, 0));
@@ -454,12 +502,12 @@ mod tests {
     #[test]
     fn zeros_equal_centroids_and_huge_values_have_codes() {
         let (dims, levels) = (8, 3);
-        let codebooks = Codebooks::new(dims, &vec![0.0; levels * CENTROIDS * dims]);
+        let codebooks = Levels::new(dims, &vec![0.0; levels * CENTROIDS * dims]);
         let (codes, residuals) = encode(&codebooks, &[1.0; 8 * 3], 4, 1);
         // All are as good: the first one is taken.
         assert!(codes.iter().all(|&code| code == 0));
         assert_eq!(residuals, [1.0; 8 * 3]);
-        let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 7));
+        let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 7));
         encode(&codebooks, &[0.0; 8], 4, 1);
         encode(&codebooks, &[1e18; 8], 4, 1);
     }
@@ -485,7 +533,7 @@ mod tests {
     #[test]
     fn every_level_finds_the_same_codes() {
         let (dims, levels) = (24, 4);
-        let codebooks = Codebooks::new(dims, &normal(levels * CENTROIDS * dims, 9));
+        let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 9));
         let vectors = normal(40 * dims, 10);
         let expected = encode(&codebooks, &vectors, 5, 1);
         for simd in nonius_simd::available() {

@@ -1,11 +1,12 @@
 //! Keys of vectors, from the tables of a query.
 //!
-//! A query's table has the inner product of the query with every centroid of every level: what a
+//! A query's table has the inner product of the query with every centroid of every codebook: what a
 //! vector's code names in it adds up to the inner product with the vector's sum of centroids. Whole
 //! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding.
 
 use nonius_simd::{BLOCK, Panels, Vectorize, level, sum_bytes};
 
+use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
 use crate::quantizer::view::report;
 use crate::train::{ROUND, RowsI16};
@@ -14,15 +15,20 @@ use crate::train::{ROUND, RowsI16};
 #[derive(Clone, Copy)]
 pub(crate) struct QueryModel<'a> {
     pub(crate) model: &'a Model,
-    /// The centroids of all levels as [`Panels`]: `levels * 256 x dims`.
+    /// The centroids of each part as [`Panels`]: `levels * 256 x dims`, part after part.
     pub(crate) codebooks: &'a [i16],
     /// What each of their rows is multiplied by.
     pub(crate) inverse: &'a [f32],
+    /// What each of them adds to a query's inner product with it; empty where vectors have factors.
+    pub(crate) offsets: &'a [f32],
 }
 
-/// Queries and their products with all centroids.
+/// The inner products of queries with all centroids.
 #[derive(Default)]
 pub(crate) struct Loaded {
+    /// Queries x columns x 256.
+    dots: Vec<f32>,
+    values: Vec<f32>,
     rows: RowsI16,
     product: Vec<i32>,
 }
@@ -30,7 +36,7 @@ pub(crate) struct Loaded {
 /// The tables of a query. They serve all lists; buffers are reused from query to query.
 #[derive(Default)]
 pub(crate) struct Tables {
-    /// `levels x 256`.
+    /// `columns x 256`.
     dots: Vec<[f32; CENTROIDS]>,
     /// The same in 8 bits: `dots` add up to about `bias + step * sum`.
     lut: Vec<[u8; CENTROIDS]>,
@@ -63,24 +69,42 @@ impl QueryModel<'_> {
     /// Multiplies rotated queries (`rows x dims`) with all centroids, which are read once for all of
     /// them; [`prepare`](QueryModel::prepare) does the rest for one.
     pub(crate) fn load(&self, queries: &[f32], loaded: &mut Loaded) {
-        let Loaded { rows, product } = loaded;
-        let (dims, centroids) = (self.model.frame.dims, self.model.levels * CENTROIDS);
-        rows.quantize(dims, queries);
-        rows.multiply(Panels::new(centroids, dims, self.codebooks), product);
+        let Loaded { dots, values, rows, product } = loaded;
+        let (dims, centroids) = (self.model.frame.dims, self.model.columns() * CENTROIDS);
+        dots.resize(queries.len() / dims * centroids, 0.0);
+        let mut packed = self.codebooks;
+        for part in &self.model.parts {
+            let own;
+            (own, packed) = packed.split_at(part.packed_values());
+            gather(queries, dims, part.range(), values);
+            rows.quantize(part.dims, values);
+            rows.multiply(Panels::new(part.rows().len(), part.dims, own), product);
+            let products = product.chunks_exact(part.rows().len()).zip(rows.inverse());
+            for (dots, (product, &inverse)) in dots.chunks_exact_mut(centroids).zip(products) {
+                let columns = product.iter().zip(&self.inverse[part.rows()]);
+                for (dot, (&product, &of_row)) in dots[part.rows()].iter_mut().zip(columns) {
+                    *dot = product as f32 * (of_row * inverse);
+                }
+            }
+        }
+        if !self.offsets.is_empty() {
+            for dots in dots.chunks_exact_mut(centroids) {
+                for (dot, offset) in dots.iter_mut().zip(self.offsets) {
+                    *dot += offset;
+                }
+            }
+        }
     }
 
     /// Prepares the tables of loaded query `row`.
     pub(crate) fn prepare(&self, loaded: &Loaded, row: usize, tables: &mut Tables) {
-        let Loaded { rows, product } = loaded;
         let Tables { dots, lut, bias, step } = tables;
-        let levels = self.model.levels;
-        dots.resize(levels, [0.0; CENTROIDS]);
-        let inverse = rows.inverse()[row];
-        let products = product[row * levels * CENTROIDS..].iter().zip(self.inverse);
-        for (dot, (&product, &of_row)) in dots.as_flattened_mut().iter_mut().zip(products) {
-            *dot = product as f32 * (of_row * inverse);
-        }
-        lut.resize(levels, [0; CENTROIDS]);
+        let columns = self.model.columns();
+        dots.resize(columns, [0.0; CENTROIDS]);
+        let centroids = columns * CENTROIDS;
+        dots.as_flattened_mut()
+            .copy_from_slice(&loaded.dots[row * centroids..(row + 1) * centroids]);
+        lut.resize(columns, [0; CENTROIDS]);
         (*bias, *step) = level().vectorize(Round { dots, lut });
     }
 
@@ -111,7 +135,7 @@ impl QueryModel<'_> {
     /// The key of vector `v` of a block; `constant` is what all keys of its list share.
     pub(crate) fn key(&self, tables: &Tables, constant: f32, block: &[u8], v: usize) -> f32 {
         let (model, layout) = (self.model, self.model.layout());
-        let (codes, factors) = block.split_at(layout.levels * BLOCK);
+        let (codes, factors) = block.split_at(layout.columns * BLOCK);
         let mut sum = 0.0;
         for (dots, codes) in tables.dots.iter().zip(codes.as_chunks::<BLOCK>().0) {
             sum += dots[usize::from(codes[v])];
@@ -121,7 +145,7 @@ impl QueryModel<'_> {
     }
 }
 
-/// Rounds a table to 8 bits, each level from its smallest entry on, with one step for all.
+/// Rounds a table to 8 bits, each column from its smallest entry on, with one step for all.
 struct Round<'a> {
     dots: &'a [[f32; CENTROIDS]],
     lut: &'a mut [[u8; CENTROIDS]],
@@ -176,17 +200,23 @@ impl Vectorize for Bounds<'_> {
         let additive = model.frame.additive;
         let weight = model.frame.alpha() * model.weight;
         // Rounding is uniform within a step.
-        let roundings = ROUNDINGS * tables.step * (layout.levels as f32 / 12.0).sqrt();
+        let roundings = ROUNDINGS * tables.step * (layout.columns as f32 / 12.0).sqrt();
         let (slope, offset) = (weight * tables.step, weight * (tables.bias + roundings));
         let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums.as_chunks::<BLOCK>().0);
         for (number, (bounds, (block, sums))) in bounds.iter_mut().zip(blocks).enumerate() {
-            let factors = block[layout.levels * BLOCK..].chunks_exact(layout.additive_bytes);
             let constants = match constants {
                 Constants::One(constant) => [constant; BLOCK],
                 Constants::Each(constants) => constants[number],
             };
-            let lanes = bounds.iter_mut().zip(sums).zip(factors).zip(&constants);
-            for (((bound, &sum), factor), constant) in lanes {
+            let lanes = bounds.iter_mut().zip(sums).zip(&constants);
+            if layout.additive_bytes == 0 {
+                for ((bound, &sum), constant) in lanes {
+                    *bound = constant - (slope * f32::from(sum) + offset);
+                }
+                continue;
+            }
+            let factors = block[layout.columns * BLOCK..].chunks_exact(layout.additive_bytes);
+            for (((bound, &sum), constant), factor) in lanes.zip(factors) {
                 *bound = (constant + additive.read(factor)) - (slope * f32::from(sum) + offset);
             }
         }
@@ -197,50 +227,62 @@ impl Vectorize for Bounds<'_> {
 mod tests {
     use super::*;
     use crate::metric::Metric;
-    use crate::quantizer::additive::AdditiveCode;
+    use crate::quantizer::additive::{cut, parts::Codebooks};
+    use crate::quantizer::factor::AdditiveCode;
     use crate::quantizer::frame::Frame;
-    use crate::quantizer::rvq::codebooks::Codebooks;
     use crate::random::Random;
 
     #[test]
     fn keys_are_those_of_the_formula_and_bounds_lie_a_little_below() {
         let mut random = Random::new(1, 0);
-        for (dims, levels, bytes, metric) in
-            [(8, 1, 1, Metric::L2), (24, 7, 2, Metric::InnerProduct), (40, 13, 4, Metric::Cosine)]
-        {
+        for (dims, columns, count, bytes, metric) in [
+            (8, 1, 1, 1, Metric::L2),
+            (24, 7, 1, 2, Metric::InnerProduct),
+            (40, 13, 5, 4, Metric::Cosine),
+            (40, 6, 6, 0, Metric::L2),
+            (16, 16, 16, 0, Metric::InnerProduct),
+        ] {
             let mut normal =
                 |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
-            let centroids = normal(levels * CENTROIDS * dims);
-            let codebooks = Codebooks::new(dims, &centroids);
+            let parts = cut(dims, dims, columns, count);
+            let centroids: Vec<Vec<f32>> =
+                parts.iter().map(|part| normal(part.levels * CENTROIDS * part.dims)).collect();
+            let codebooks = Codebooks::new(&parts, &centroids);
+            let offsets = if bytes == 0 { normal(columns * CENTROIDS) } else { Vec::new() };
             let additive = match bytes {
+                0 => AdditiveCode::NONE,
                 4 => AdditiveCode::EXACT,
                 _ => AdditiveCode::spanning(-6.0, 6.0, bytes),
             };
             let frame = Frame { metric, dim: dims, dims, scale: 1.0, lists: true, additive };
-            let model = Model { frame, levels, weight: 1.1 };
+            let model = Model { frame, parts, weight: 1.1 };
             // The second of two queries.
             let queries = normal(2 * dims);
             let query = &queries[dims..];
             let codes = QueryModel {
                 model: &model,
-                codebooks: &codebooks.packed,
-                inverse: &codebooks.inverse,
+                codebooks: &codebooks.packed(),
+                inverse: &codebooks.inverse(),
+                offsets: &offsets,
             };
             let (mut loaded, mut tables) = (Loaded::default(), Tables::default());
             codes.load(&queries, &mut loaded);
             codes.prepare(&loaded, 1, &mut tables);
             let layout = model.layout();
-            let factors = normal(3 * BLOCK);
+            let mut factors = normal(3 * BLOCK);
             let mut blocks = vec![0u8; 3 * layout.block_bytes()];
             let mut random = Random::new(2, 0);
             for (block, factors) in
                 blocks.chunks_exact_mut(layout.block_bytes()).zip(factors.chunks_exact(BLOCK))
             {
-                let (codes, out) = block.split_at_mut(levels * BLOCK);
+                let (codes, out) = block.split_at_mut(columns * BLOCK);
                 codes.iter_mut().for_each(|code| *code = random.below(256) as u8);
-                for (out, &factor) in out.chunks_exact_mut(bytes).zip(factors) {
-                    additive.write(factor, out);
+                for (v, &factor) in factors.iter().enumerate() {
+                    additive.write(factor, &mut out[v * bytes..(v + 1) * bytes]);
                 }
+            }
+            if bytes == 0 {
+                factors.fill(0.0);
             }
             let constants: Vec<[f32; BLOCK]> = (0..3)
                 .map(|b| std::array::from_fn(|v| if v == 5 { f32::NAN } else { (b * v) as f32 }))
@@ -260,17 +302,21 @@ mod tests {
                         let lane = v % BLOCK;
                         let constant = constants[v / BLOCK][lane];
                         let key = codes.key(&tables, constant, block, lane);
-                        let most = 2.2 * 1.1 * 9.0 * tables.step * (levels as f32 / 12.0).sqrt();
+                        let most = 2.2 * 1.1 * 9.0 * tables.step * (columns as f32 / 12.0).sqrt();
                         assert!(bound <= key + 1e-4 * key.abs(), "{level} {v}: {bound}, {key}");
                         assert!(bound >= key - most, "{level} {v}: {bound}, {key}, {most}");
                         let mut sum = 0.0;
-                        for m in 0..levels {
-                            let row = m * CENTROIDS + usize::from(block[m * BLOCK + lane]);
-                            let centroid = &centroids[row * dims..(row + 1) * dims];
-                            sum += nonius_simd::dot_f32(centroid, query);
+                        for (part, centroids) in model.parts.iter().zip(&centroids) {
+                            for column in part.columns() {
+                                let code = usize::from(block[column * BLOCK + lane]);
+                                let row = (column - part.column) * CENTROIDS + code;
+                                let centroid = &centroids[row * part.dims..(row + 1) * part.dims];
+                                sum += nonius_simd::dot_f32(centroid, &query[part.range()]);
+                                sum += offsets.get(column * CENTROIDS + code).unwrap_or(&0.0);
+                            }
                         }
                         let exact = constant + factors[v] - model.frame.alpha() * 1.1 * sum;
-                        let tolerance = 2e-3 * (dims * levels) as f32 + additive.step;
+                        let tolerance = 2e-3 * (dims * columns) as f32 + additive.step;
                         assert!((key - exact).abs() <= tolerance, "{v}: {key}, exactly {exact}");
                     }
                 });

@@ -3,7 +3,8 @@
 use nonius_simd::dot_f32;
 
 use super::Model;
-use super::codebooks::{BeamScratch, Codebooks};
+use super::levels::Levels;
+use super::parts::{Codebooks, Part, PartScratch};
 use crate::matrix::subtract;
 use crate::metric::Metric;
 use crate::quantizer::frame::{Lists, Rotation, additive_base};
@@ -34,6 +35,32 @@ pub(super) struct Effort {
     pub(super) sweeps: usize,
 }
 
+impl Encoder {
+    /// What a query's tables have of each centroid beside its inner product with it, where vectors
+    /// have no factor; or else nothing.
+    pub(crate) fn offsets(&self) -> Vec<f32> {
+        let Encoder { model, mean, rotation, codebooks, .. } = self;
+        if model.frame.additive.bytes > 0 {
+            return Vec::new();
+        }
+        let mean = rotation.apply(&vec![0.0; mean.len()], mean);
+        let of_part = |(part, levels): (Part, &Levels)| -> Vec<f32> {
+            match model.frame.metric {
+                Metric::L2 | Metric::Cosine => {
+                    levels.norms_sq().iter().map(|norm_sq| -norm_sq).collect()
+                }
+                Metric::InnerProduct => levels
+                    .values()
+                    .chunks_exact(part.dims)
+                    .map(|centroid| dot_f32(centroid, &mean[part.range()]))
+                    .collect(),
+            }
+        };
+        let scale = 1.0 / (model.frame.alpha() * model.weight);
+        codebooks.iter().flat_map(of_part).map(|offset| offset * scale).collect()
+    }
+}
+
 /// Buffers for encoding, one set a thread.
 #[derive(Default)]
 pub(crate) struct EncodeScratch {
@@ -46,7 +73,7 @@ pub(crate) struct EncodeScratch {
     /// What codes leave of them.
     left: Vec<f32>,
     base: Vec<f32>,
-    beam: BeamScratch,
+    parts: PartScratch,
 }
 
 impl Encoder {
@@ -61,14 +88,14 @@ impl Encoder {
         scratch: &mut EncodeScratch,
         records: &mut [u8],
     ) {
-        let (frame, levels) = (&self.model.frame, self.model.levels);
+        let (frame, columns) = (&self.model.frame, self.model.columns());
         let (dim, dims) = (frame.dim, frame.dims);
         let stride = self.model.layout().record_bytes();
         let chunks = rows.chunks(ROWS * dim).zip(records.chunks_mut(ROWS * stride));
         for (chunk, (values, records)) in chunks.enumerate() {
             let first = chunk * ROWS;
             let count = values.len() / dim;
-            let EncodeScratch { scaled, rows, product, o, codes, left, base, beam } = scratch;
+            let EncodeScratch { scaled, rows, product, o, codes, left, base, parts } = scratch;
             let values = frame.scaled(values, scaled);
             o.resize(count * dims, 0.0);
             self.rotation.view(dim).apply(&self.mean, values, rows, product, o);
@@ -85,11 +112,11 @@ impl Encoder {
                     subtract(o, c);
                 }
             }
-            codes.resize(count * levels, 0);
+            codes.resize(count * columns, 0);
             left.resize(count * dims, 0.0);
-            self.codebooks.encode(o, self.effort.beam, self.effort.sweeps, beam, codes, left);
+            self.codebooks.encode(o, self.effort, parts, codes, left);
             let rows = o.chunks_exact(dims).zip(left.chunks_exact_mut(dims));
-            let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(levels));
+            let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(columns));
             for (i, ((o, left), (record, code))) in rows.zip(outs).enumerate() {
                 let left_sq = dot_f32(left, left);
                 // What the code stands for.
@@ -106,8 +133,8 @@ impl Encoder {
                     }
                     Metric::InnerProduct => 0.0,
                 };
-                record[..levels].copy_from_slice(code);
-                frame.additive.write(base[i] + (along + across), &mut record[levels..]);
+                record[..columns].copy_from_slice(code);
+                frame.additive.write(base[i] + (along + across), &mut record[columns..]);
             }
         }
     }

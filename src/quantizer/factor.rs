@@ -11,15 +11,18 @@
 pub(crate) struct AdditiveCode {
     /// The value of code 0.
     pub(crate) low: f32,
-    /// The difference between neighbouring codes; 0 where factors are stored as `f32`.
+    /// The difference between neighbouring codes; 0 where factors are stored as `f32`, or not at all.
     pub(crate) step: f32,
-    /// Bytes of a factor: 1, 2 or 4.
+    /// Bytes of a factor: 1, 2 or 4, or 0 where there are none.
     pub(crate) bytes: usize,
 }
 
 impl AdditiveCode {
     /// Factors as they are.
     pub(crate) const EXACT: AdditiveCode = AdditiveCode { low: 0.0, step: 0.0, bytes: 4 };
+
+    /// No factors.
+    pub(crate) const NONE: AdditiveCode = AdditiveCode { low: 0.0, step: 0.0, bytes: 0 };
 
     /// The last linear code of 16 bits, that of the highest value.
     const LINEAR: u16 = 57_343;
@@ -48,6 +51,7 @@ impl AdditiveCode {
     #[inline(always)]
     pub(crate) fn write(self, value: f32, out: &mut [u8]) {
         match self.bytes {
+            0 => {}
             1 => out[0] = self.encode_byte(value),
             2 => out[..2].copy_from_slice(&self.encode(value).to_le_bytes()),
             _ => out[..4].copy_from_slice(&value.to_le_bytes()),
@@ -58,6 +62,7 @@ impl AdditiveCode {
     #[inline(always)]
     pub(crate) fn read(self, code: &[u8]) -> f32 {
         match self.bytes {
+            0 => 0.0,
             1 => self.decode_byte(code[0]),
             2 => self.decode(u16::from_le_bytes([code[0], code[1]])),
             _ => f32::from_le_bytes([code[0], code[1], code[2], code[3]]),

@@ -1,0 +1,233 @@
+//! The parts that dimensions and bytes of a code are cut into, and the codebooks of all of them.
+
+use std::ops::Range;
+
+use super::CENTROIDS;
+use super::encode::Effort;
+use super::levels::{BeamScratch, Levels};
+use crate::matrix::add;
+
+/// Dimensions that are encoded by themselves, and the bytes of the code for them: its columns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Part {
+    /// The first of its dimensions.
+    pub(crate) start: usize,
+    /// How many dimensions it has.
+    pub(crate) dims: usize,
+    /// The first of its columns.
+    pub(crate) column: usize,
+    /// How many columns it has: centroids that make its part of a vector.
+    pub(crate) levels: usize,
+}
+
+impl Part {
+    /// Its dimensions.
+    pub(crate) fn range(self) -> Range<usize> {
+        self.start..self.start + self.dims
+    }
+
+    /// Its columns.
+    pub(crate) fn columns(self) -> Range<usize> {
+        self.column..self.column + self.levels
+    }
+
+    /// The rows of its centroids among those of all parts.
+    pub(crate) fn rows(self) -> Range<usize> {
+        self.column * CENTROIDS..(self.column + self.levels) * CENTROIDS
+    }
+
+    /// The values of its packed centroids: `levels * 256` rows, each of an even number of values.
+    pub(crate) fn packed_values(self) -> usize {
+        self.levels * CENTROIDS * self.dims.next_multiple_of(2)
+    }
+}
+
+/// Cuts dimensions and columns into `count` parts, from 1 to the smaller of `dim` and `columns`: as
+/// evenly as can be, the first ones one larger. Dimensions from `dim` to `dims` go to the last.
+pub(crate) fn cut(dim: usize, dims: usize, columns: usize, count: usize) -> Vec<Part> {
+    let share = |all: usize, part: usize| all / count + usize::from(part < all % count);
+    let mut parts = Vec::with_capacity(count);
+    let (mut start, mut column) = (0, 0);
+    for number in 0..count {
+        let levels = share(columns, number);
+        let own = if number + 1 == count { dims - start } else { share(dim, number) };
+        parts.push(Part { start, dims: own, column, levels });
+        start += own;
+        column += levels;
+    }
+    parts
+}
+
+/// Columns of rows of `stride` values.
+pub(super) fn gather<T: Copy>(rows: &[T], stride: usize, columns: Range<usize>, out: &mut Vec<T>) {
+    out.clear();
+    for row in rows.chunks_exact(stride) {
+        out.extend_from_slice(&row[columns.clone()]);
+    }
+}
+
+/// Puts back what [`gather`] took.
+pub(super) fn scatter<T: Copy>(columns: Range<usize>, values: &[T], rows: &mut [T], stride: usize) {
+    for (row, values) in rows.chunks_exact_mut(stride).zip(values.chunks_exact(columns.len())) {
+        row[columns.clone()].copy_from_slice(values);
+    }
+}
+
+/// The codebooks of all parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Codebooks {
+    parts: Vec<Part>,
+    levels: Vec<Levels>,
+}
+
+/// Buffers of [`Codebooks::encode`].
+#[derive(Default)]
+pub(super) struct PartScratch {
+    beam: BeamScratch,
+    vectors: Vec<f32>,
+    codes: Vec<u8>,
+    residuals: Vec<f32>,
+}
+
+impl Codebooks {
+    /// Rounds the centroids of each part, `levels * 256 x dims`.
+    pub(super) fn new(parts: &[Part], centroids: &[Vec<f32>]) -> Codebooks {
+        let of_part = |(part, centroids): (&Part, &Vec<f32>)| Levels::new(part.dims, centroids);
+        let levels = parts.iter().zip(centroids).map(of_part).collect();
+        Codebooks { parts: parts.to_vec(), levels }
+    }
+
+    /// The bytes of a code.
+    pub(super) fn columns(&self) -> usize {
+        self.parts.iter().map(|part| part.levels).sum()
+    }
+
+    /// The dimensions of all parts.
+    pub(super) fn dims(&self) -> usize {
+        self.parts.iter().map(|part| part.dims).sum()
+    }
+
+    /// All centroids as [`Panels`](nonius_simd::Panels), part after part.
+    pub(crate) fn packed(&self) -> Vec<i16> {
+        self.levels.iter().flat_map(|levels| levels.packed().iter().copied()).collect()
+    }
+
+    /// What the packed rows are multiplied by.
+    pub(crate) fn inverse(&self) -> Vec<f32> {
+        self.levels.iter().flat_map(|levels| levels.inverse().iter().copied()).collect()
+    }
+
+    /// Each part with its centroids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Part, &Levels)> {
+        self.parts.iter().copied().zip(&self.levels)
+    }
+
+    /// Adds to `sum` (`dims` values) the centroids that a code names, of each part those of no more
+    /// than its first `most` levels.
+    pub(super) fn add_to(&self, code: &[u8], most: usize, sum: &mut [f32]) {
+        for (part, levels) in self.iter() {
+            let code = &code[part.columns()];
+            for (level, &code) in code.iter().enumerate().take(most) {
+                add(&mut sum[part.range()], levels.centroid(level, code));
+            }
+        }
+    }
+
+    /// Encodes vectors (`n x dims`) into `codes` (`n x columns`), each part by
+    /// [`Levels::encode`]. `residuals` (`n x dims`) gets what the sums leave.
+    pub(super) fn encode(
+        &self,
+        vectors: &[f32],
+        effort: Effort,
+        scratch: &mut PartScratch,
+        codes: &mut [u8],
+        residuals: &mut [f32],
+    ) {
+        let Effort { beam, sweeps } = effort;
+        let (dims, columns) = (self.dims(), self.columns());
+        if let [levels] = &self.levels[..] {
+            levels.encode(vectors, beam, sweeps, &mut scratch.beam, codes, residuals);
+            return;
+        }
+        let rows = vectors.len() / dims;
+        for (part, levels) in self.iter() {
+            gather(vectors, dims, part.range(), &mut scratch.vectors);
+            scratch.codes.resize(rows * part.levels, 0);
+            scratch.residuals.resize(rows * part.dims, 0.0);
+            let PartScratch { beam: buffers, vectors, codes: own, residuals: left } = scratch;
+            levels.encode(vectors, beam, sweeps, buffers, own, left);
+            scatter(part.columns(), own, codes, columns);
+            scatter(part.range(), left, residuals, dims);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn parts_cover_all_dimensions_and_columns() {
+        for dim in [1usize, 2, 7, 8, 17, 100, 384] {
+            let dims = dim.next_multiple_of(8);
+            for columns in [1, 2, 5, 16, 96, 255] {
+                for count in 1..=columns.min(dim) {
+                    let parts = cut(dim, dims, columns, count);
+                    assert_eq!(parts.len(), count);
+                    let (mut start, mut column) = (0, 0);
+                    for part in &parts {
+                        assert_eq!((part.start, part.column), (start, column));
+                        assert!(part.dims > 0 && part.levels > 0);
+                        assert!(part.levels.abs_diff(columns / count) <= 1);
+                        start += part.dims;
+                        column += part.levels;
+                    }
+                    assert_eq!((start, column), (dims, columns), "{count} parts");
+                    for part in &parts[..count - 1] {
+                        assert!(part.dims.abs_diff(dim / count) <= 1);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_part_is_encoded_by_itself() {
+        let mut random = Random::new(1, 0);
+        let mut normal =
+            |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
+        let (dim, dims, columns) = (21, 24, 5);
+        let vectors = normal(70 * dims);
+        for count in [1, 2, 3, 5] {
+            let parts = cut(dim, dims, columns, count);
+            let centroids: Vec<Vec<f32>> =
+                parts.iter().map(|part| normal(part.levels * CENTROIDS * part.dims)).collect();
+            let codebooks = Codebooks::new(&parts, &centroids);
+            assert_eq!((codebooks.dims(), codebooks.columns()), (dims, columns));
+            let (mut codes, mut left) = (vec![0; 70 * columns], vec![0.0; vectors.len()]);
+            let effort = Effort { beam: 4, sweeps: 1 };
+            codebooks.encode(&vectors, effort, &mut PartScratch::default(), &mut codes, &mut left);
+            for (v, vector) in vectors.chunks_exact(dims).enumerate() {
+                let code = &codes[v * columns..(v + 1) * columns];
+                let mut sum = vec![0.0; dims];
+                codebooks.add_to(code, usize::MAX, &mut sum);
+                for ((x, sum), left) in vector.iter().zip(&sum).zip(&left[v * dims..]) {
+                    assert!((x - sum - left).abs() < 1e-4, "{x} {sum} {left}");
+                }
+                for ((part, levels), own) in codebooks.iter().zip(&centroids) {
+                    if part.levels == 1 {
+                        // The nearest, up to rounding.
+                        let x = &vector[part.range()];
+                        let found = levels.centroid(0, code[part.column]);
+                        let least = own
+                            .chunks_exact(part.dims)
+                            .map(|c| nonius_simd::l2_sq_f32(x, c))
+                            .fold(f32::INFINITY, f32::min);
+                        assert!(nonius_simd::l2_sq_f32(x, found) <= least * 1.001 + 1e-4);
+                    }
+                }
+            }
+        }
+    }
+}

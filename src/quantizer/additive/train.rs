@@ -1,0 +1,438 @@
+//! Training: how dimensions are turned and cut, codebooks for each part, and what estimates take
+//! from the codes.
+
+use rayon::prelude::*;
+
+use super::Model;
+use super::encode::{Effort, EncodeScratch, Encoder};
+use super::parts::{Codebooks, Part, PartScratch, cut, gather, scatter};
+use super::residual::{self, ROUNDS};
+use super::rotation;
+use crate::error::{BuildError, ConfigError};
+use crate::index::Encoding;
+use crate::matrix::{Matrix, subtract};
+use crate::metric::Metric;
+use crate::quantizer::factor::AdditiveCode;
+use crate::quantizer::frame::{
+    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, alpha, random_rotation,
+    residuals, spun,
+};
+use crate::quantizer::pairs::find_pairs;
+use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
+use crate::train::Pca;
+
+/// Rows that one task encodes.
+const TASK: usize = 256;
+
+/// The effort that stands for an [`Encoding`].
+fn effort(encoding: Encoding) -> Effort {
+    match encoding {
+        Encoding::Full => Effort { beam: 8, sweeps: 2 },
+        Encoding::Fast => Effort { beam: 3, sweeps: 1 },
+    }
+}
+
+/// How a quantizer turns dimensions.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    /// Not at all.
+    No,
+    /// To principal components.
+    Principal,
+    /// To principal components that are dealt out to the parts.
+    Dealt,
+    /// So that the parts leave least.
+    Learnt,
+}
+
+/// What one quantizer does otherwise than another.
+struct Recipe {
+    turn: Turn,
+    /// The number of parts; none for as many as columns.
+    parts: Option<usize>,
+}
+
+impl Recipe {
+    fn of(spec: &QuantizerSpec) -> Recipe {
+        match *spec {
+            QuantizerSpec::Pq(_) => Recipe { turn: Turn::No, parts: None },
+            QuantizerSpec::Opq(_) => Recipe { turn: Turn::Learnt, parts: None },
+            QuantizerSpec::ProductRvq { parts, .. } => {
+                Recipe { turn: Turn::Dealt, parts: Some(parts) }
+            }
+            _ => Recipe { turn: Turn::Principal, parts: Some(1) },
+        }
+    }
+
+    /// The parts of `dims` dimensions, of which the last ones beyond `dim` are zero.
+    fn cut(&self, dim: usize, dims: usize, columns: usize) -> Vec<Part> {
+        match self.parts {
+            Some(parts) => cut(dim, dims, columns, parts.min(columns).min(dim)),
+            None => cut(dim, dims, columns.min(dim), columns.min(dim)),
+        }
+    }
+}
+
+/// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
+pub(crate) fn train(
+    set: &TrainingSet<'_>,
+    spec: &QuantizerSpec,
+    encoding: Encoding,
+    seed: u64,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
+) -> Result<Encoder, BuildError> {
+    let dim = set.sample.dim();
+    let dims = dim.next_multiple_of(8);
+    let budget = spec.budget(dim).unwrap_or(0);
+    if budget > *CODEBOOK_BYTES.end() {
+        let message = format!(
+            "{spec} is {budget} bytes in {dim} dimensions; expected {}",
+            CODEBOOK_BYTES.end()
+        );
+        return Err(ConfigError::new("quantizer", message).into());
+    }
+    let recipe = Recipe::of(spec);
+    let residuals = residuals(set);
+    let pca = match recipe.turn {
+        Turn::No => None,
+        _ => Some(Pca::fit(residuals.view())?),
+    };
+    let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
+    let columns_with = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
+    let energy_of = |values: &[f32]| {
+        let energies = values.par_chunks(TASK * dims).map(energy).collect::<Vec<_>>();
+        energies.iter().sum::<f64>() / residuals.rows() as f64
+    };
+
+    // The coarser the additive factor, the more columns. How fine it has to be is known when there
+    // are codes; then parts that are to go lose their last levels, or all is cut anew.
+    let factorless = recipe.parts.is_none() && set.lists.is_none();
+    let mut additive_bytes = usize::from(!factorless);
+    let (mut parts, basis, vectors, mut begun) = loop {
+        let parts = recipe.cut(dim, dims, columns_with(additive_bytes));
+        let columns = parts.iter().map(|part| part.levels).sum::<usize>();
+        let steps = learnt + columns + ROUNDS;
+        let basis = match (&pca, recipe.turn) {
+            (None, _) => None,
+            (Some(pca), Turn::Principal) => Some(pca.components.clone()),
+            (Some(pca), Turn::Dealt) => Some(rotation::deal(pca, &parts)),
+            (Some(pca), _) => Some(rotation::learn(pca, &residuals, &parts, seed, &mut |done| {
+                progress(done, steps)
+            })?),
+        };
+        let vectors = turn(basis.as_ref(), &residuals, dims);
+        let (mut begun, mut left_sq) = (Vec::with_capacity(parts.len()), 0.0);
+        let mut own = Vec::new();
+        for part in &parts {
+            gather(&vectors, dims, part.range(), &mut own);
+            let seed = seed.wrapping_add(part.column as u64);
+            let mut report = |level| progress(learnt + part.column + level, steps);
+            let of_part = residual::begin(part.dims, &own, part.levels, seed, &mut report)?;
+            left_sq += energy_of(&of_part.left);
+            begun.push(of_part);
+        }
+        let noise =
+            f64::from(alpha(set.metric)) * (energy_of(&vectors) * left_sq / dims as f64).sqrt();
+        // Its range is known later.
+        let needed = additive_code(set, noise as f32, &[1, 2]).bytes;
+        let enough = factorless || needed <= additive_bytes;
+        if enough || recipe.parts.is_some() {
+            if !enough {
+                additive_bytes = needed;
+            }
+            break (parts, basis, vectors, begun);
+        }
+        additive_bytes = needed;
+    };
+    drop((residuals, pca));
+    let shorter = recipe.cut(dim, dims, columns_with(additive_bytes));
+    for ((part, begun), shorter) in parts.iter().zip(&mut begun).zip(&shorter) {
+        if shorter.levels < part.levels {
+            begun.truncate(part.dims, shorter.levels);
+        }
+    }
+    parts = shorter;
+
+    let columns = parts.iter().map(|part| part.levels).sum::<usize>();
+    let mut centroids = Vec::with_capacity(parts.len());
+    let mut own = Vec::new();
+    for (part, begun) in parts.iter().zip(begun) {
+        gather(&vectors, dims, part.range(), &mut own);
+        let steps = learnt + columns + ROUNDS;
+        let done = learnt + columns;
+        let mut report = |round| progress(done + round, steps);
+        centroids.push(begun.finish(part.dims, &own, &mut report)?);
+    }
+
+    // Rounding to integers, of vectors and of list centroids, wants even dimensions.
+    let (rotation, vectors) = match &basis {
+        None => (Rotation::of(&rotation::identity(dims, dim)), vectors),
+        Some(basis) => {
+            let rotation = Rotation::of(&spun(basis, seed, parts.iter().map(|part| part.dims)));
+            let mut turned = vec![0.0; vectors.len()];
+            for ((number, part), centroids) in parts.iter().enumerate().zip(&mut centroids) {
+                let spin = Rotation::of(&random_rotation(part.dims, seed, number as u64));
+                let zeros = vec![0.0; part.dims];
+                gather(&vectors, dims, part.range(), &mut own);
+                *centroids = spin.apply(&zeros, centroids);
+                scatter(part.range(), &spin.apply(&zeros, &own), &mut turned, dims);
+            }
+            (rotation, turned)
+        }
+    };
+    let codebooks = Codebooks::new(&parts, &centroids);
+    let effort = effort(encoding);
+    let (share, weight) = if factorless {
+        (0.0, 1.0)
+    } else {
+        fit_estimate(set, &rotation, &codebooks, &vectors, effort, seed)
+    };
+    let mut encoder = Encoder {
+        model: Model {
+            frame: Frame {
+                metric: set.metric,
+                dim,
+                dims,
+                // The sample is in the model's units already.
+                scale: 1.0,
+                lists: set.lists.is_some(),
+                additive: if factorless { AdditiveCode::NONE } else { AdditiveCode::EXACT },
+            },
+            parts,
+            weight,
+        },
+        mean: set.mean.to_vec(),
+        rotation,
+        codebooks,
+        share,
+        effort,
+    };
+    if matches!(additive_bytes, 1 | 2) {
+        let (low, high) = found_range(&encoder, set);
+        encoder.model.frame.additive = AdditiveCode::spanning(low, high, additive_bytes);
+    }
+    encoder.model.frame.scale = set.scale;
+    Ok(encoder)
+}
+
+/// Vectors in a basis (`dim x dim`), or as they are, with zeros appended: `rows x dims`.
+fn turn(basis: Option<&Matrix>, vectors: &Matrix, dims: usize) -> Vec<f32> {
+    let dim = vectors.dim();
+    let mut out = Vec::with_capacity(vectors.rows() * dims);
+    let mut append = |values: &[f32]| {
+        for row in values.chunks_exact(dim) {
+            out.extend_from_slice(row);
+            out.resize(out.len() + dims - dim, 0.0);
+        }
+    };
+    match basis {
+        None => append(vectors.data()),
+        Some(basis) => append(&Rotation::of(basis).apply(&vec![0.0; dim], vectors.data())),
+    }
+    out
+}
+
+/// The range of the additive factors that some of the sample have, and a little more.
+fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
+    const SOME: usize = 4096;
+    let dim = set.sample.dim();
+    let layout = encoder.model.layout();
+    let rows = set.sample.rows().min(SOME);
+    let mut records = vec![0; rows * layout.record_bytes()];
+    let centroids =
+        set.lists.map(|(centroids, _)| ListCentroids::new(&encoder.rotation, set.mean, centroids));
+    records
+        .par_chunks_mut(TASK * layout.record_bytes())
+        .zip(set.sample.data().par_chunks(TASK * dim))
+        .enumerate()
+        .for_each_init(EncodeScratch::default, |scratch, (task, (records, values))| {
+            let count = records.len() / layout.record_bytes();
+            let lists = match (&centroids, set.lists) {
+                (Some(centroids), Some((_, of_row))) => {
+                    Some(Lists { of_row: &of_row[task * TASK..task * TASK + count], centroids })
+                }
+                _ => None,
+            };
+            encoder.encode_rows(&values[..count * dim], lists.as_ref(), scratch, records);
+        });
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    for record in records.chunks_exact(layout.record_bytes()) {
+        let value = encoder.model.frame.additive.read(&record[layout.columns..]);
+        low = low.min(value);
+        high = high.max(value);
+    }
+    let margin = 0.1 * (high - low);
+    (low - margin, high + margin)
+}
+
+fn energy(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
+/// Encodes vectors; returns what codes leave of them.
+fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort, codes: &mut [u8]) -> Vec<f32> {
+    let (dims, columns) = (codebooks.dims(), codebooks.columns());
+    let mut left = vec![0.0; vectors.len()];
+    vectors
+        .par_chunks(TASK * dims)
+        .zip(codes.par_chunks_mut(TASK * columns))
+        .zip(left.par_chunks_mut(TASK * dims))
+        .for_each_init(PartScratch::default, |scratch, ((vectors, codes), left)| {
+            codebooks.encode(vectors, effort, scratch, codes, left);
+        });
+    left
+}
+
+/// Fits share and weight (see [the module](super)) to near and far pairs, by the least squares of
+/// relative errors.
+fn fit_estimate(
+    set: &TrainingSet<'_>,
+    rotation: &Rotation,
+    codebooks: &Codebooks,
+    vectors: &[f32],
+    effort: Effort,
+    seed: u64,
+) -> (f32, f32) {
+    let dims = codebooks.dims();
+    let pairs = find_pairs(set, seed);
+    let mut rows: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    let of_row = |row: u32| &vectors[row as usize * dims..][..dims];
+    let chosen: Vec<f32> = rows.iter().flat_map(|&row| of_row(row).iter().copied()).collect();
+    let mut codes = vec![0; rows.len() * codebooks.columns()];
+    let left = encode(codebooks, &chosen, effort, &mut codes);
+    let centroids = set.lists.map(|(centroids, of_row)| {
+        (rotation.apply(&vec![0.0; set.mean.len()], centroids.data()), of_row)
+    });
+    // The normal equations of (share, weight).
+    let (mut matrix, mut right) = ([[0.0f64; 2]; 2], [0.0f64; 2]);
+    let mut query = Vec::new();
+    for pairs in [&pairs.near, &pairs.far] {
+        let each = 1.0 / pairs.len().max(1) as f64;
+        for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let rotated = rotation.apply(set.mean, set.sample.row(pairs[0].0 as usize));
+            for &(_, x) in pairs {
+                let Ok(at) = rows.binary_search(&x) else { continue };
+                query.clone_from(&rotated);
+                if let Some((centroids, of_row)) = &centroids {
+                    let list = of_row[x as usize] as usize;
+                    subtract(&mut query, &centroids[list * dims..(list + 1) * dims]);
+                }
+                let (o, left) = (of_row(x), &left[at * dims..(at + 1) * dims]);
+                let sum: Vec<f32> = o.iter().zip(left).map(|(o, left)| o - left).collect();
+                let dot = |a: &[f32], b: &[f32]| f64::from(nonius_simd::dot_f32(a, b));
+                let (features, target, scale) = match set.metric {
+                    Metric::L2 | Metric::Cosine => {
+                        let exact = f64::from(nonius_simd::l2_sq_f32(&query, o));
+                        let known = dot(&query, &query) + dot(&sum, &sum);
+                        ([dot(left, left), -2.0 * dot(&query, &sum)], exact - known, exact)
+                    }
+                    Metric::InnerProduct => {
+                        let scale = (dot(&query, &query) * dot(o, o)).sqrt();
+                        ([0.0, dot(&query, &sum)], dot(&query, o), scale)
+                    }
+                };
+                if scale > 0.0 {
+                    let each = each / (scale * scale);
+                    for i in 0..2 {
+                        for j in 0..2 {
+                            matrix[i][j] += each * features[i] * features[j];
+                        }
+                        right[i] += each * features[i] * target;
+                    }
+                }
+            }
+        }
+    }
+    solve(matrix, right)
+}
+
+/// Solves for share and weight, which stay within reason.
+fn solve(matrix: [[f64; 2]; 2], right: [f64; 2]) -> (f32, f32) {
+    let [[a, b], [_, d]] = matrix;
+    let determinant = a * d - b * b;
+    let (share, weight) = if determinant > 1e-9 * a * d {
+        ((right[0] * d - right[1] * b) / determinant, (right[1] * a - right[0] * b) / determinant)
+    } else if d > 0.0 {
+        (0.0, right[1] / d)
+    } else {
+        (0.5, 1.0)
+    };
+    (share.clamp(0.0, 1.5) as f32, weight.clamp(0.5, 2.0) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::MatrixView;
+    use crate::quantizer::additive::CENTROIDS;
+    use crate::random::Random;
+
+    /// Sums of one of `CENTROIDS` vectors for each of two levels, and noise.
+    fn sums(rows: usize, dims: usize, noise: f32) -> Vec<f32> {
+        let mut random = Random::new(3, 0);
+        let mut normal = |scale: f32| random.normal() as f32 * scale;
+        let parts: Vec<f32> = (0..2 * CENTROIDS * dims).map(|_| normal(1.0)).collect();
+        let mut pick = Random::new(4, 0);
+        let mut out = Vec::with_capacity(rows * dims);
+        for _ in 0..rows {
+            let [a, b] = [0, 1].map(|level| level * CENTROIDS + pick.below(20) as usize);
+            out.extend(
+                (0..dims).map(|d| parts[a * dims + d] + parts[b * dims + d] + normal(noise)),
+            );
+        }
+        out
+    }
+
+    fn set(sample: MatrixView<'_>, metric: Metric) -> TrainingSet<'_> {
+        const NO_MEAN: [f32; 64] = [0.0; 64];
+        TrainingSet { sample, mean: &NO_MEAN[..sample.dim()], lists: None, metric, scale: 1.0 }
+    }
+
+    fn train_on(dim: usize, values: &[f32], name: &str) -> Result<Encoder, BuildError> {
+        let sample = MatrixView::new(dim, values).unwrap();
+        let spec: QuantizerSpec = name.parse().unwrap();
+        train(&set(sample, Metric::L2), &spec, Encoding::Full, 1, &mut |_, _| Ok(()))
+    }
+
+    #[test]
+    fn few_equal_and_zero_vectors_are_trained_on() {
+        for (dim, values) in [
+            (3, vec![1.0; 3]),
+            (5, vec![0.0; 5 * 40]),
+            (8, vec![2.5; 8 * 300]),
+            (1, (0..500).map(|i| i as f32).collect()),
+        ] {
+            let encoder = train_on(dim, &values, "rvq:6B").unwrap();
+            let levels = encoder.model.columns();
+            assert!((2..=5).contains(&levels), "{levels}");
+            assert!(encoder.model.weight.is_finite() && encoder.share.is_finite());
+        }
+    }
+
+    #[test]
+    fn too_many_bytes_are_refused_and_cancelling_ends_it() {
+        let values = sums(300, 64, 0.1);
+        let mut wide = Vec::new();
+        for row in values.chunks_exact(64) {
+            (0..16).for_each(|_| wide.extend_from_slice(row));
+        }
+        let sample = MatrixView::new(1024, &wide).unwrap();
+        let mean = vec![0.0; 1024];
+        let lists = None;
+        let set = TrainingSet { sample, mean: &mean, lists, metric: Metric::L2, scale: 1.0 };
+        let spec: QuantizerSpec = "rvq:4".parse().unwrap();
+        let error = train(&set, &spec, Encoding::Full, 1, &mut |_, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("256"), "{error}");
+        let spec = QuantizerSpec::rvq_bytes(8);
+        let mut calls = 0;
+        let mut progress = |done, total| {
+            calls += 1;
+            assert!(done < total);
+            if done == 3 { Err(BuildError::Cancelled) } else { Ok(()) }
+        };
+        let error = train(&set, &spec, Encoding::Full, 1, &mut progress).unwrap_err();
+        assert!(matches!(error, BuildError::Cancelled) && calls == 4, "{error} after {calls}");
+    }
+}
