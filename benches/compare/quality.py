@@ -153,14 +153,15 @@ def write(args, rows):
 def table(rows):
     """Columns and cells, sorted by bytes; failures last."""
     columns = ["name", "bytes", "err_nn", "err_random", "bias_nn", "recall@10", "recall 10@100",
-               "encoded/s", "queries", "note"]
+               "trained s", "encoded/s", "queries", "note"]
     cells = []
     for row in sorted(rows, key=lambda row: (row["bytes"] is None, row["bytes"], row["err_nn"])):
         if row["bytes"] is None:
-            cells.append([row["name"]] + [""] * 8 + [row["note"]])
+            cells.append([row["name"]] + [""] * 9 + [row["note"]])
             continue
         percent = [f"{100 * row[key]:.3g}%" for key in ("err_nn", "err_random", "bias_nn")]
         recalls = [f"{row[key]:.4f}" for key in ("recall_at_10", "recall_10_at_100")]
         cells.append([row["name"], f"{row['bytes']:.0f}", *percent, *recalls,
-                      f"{row['encode_vectors_per_second']:.0f}", row["queries"], row["note"]])
+                      f"{row['train_seconds']:.1f}", f"{row['encode_vectors_per_second']:.0f}",
+                      row["queries"], row["note"]])
     return columns, cells

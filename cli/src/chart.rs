@@ -159,6 +159,7 @@ mod tests {
             recall_at_10: recall,
             recall_10_at_100: 1.0,
             encode_vectors_per_second: 1.0,
+            train_seconds: 1.0,
             plan: Vec::new(),
             codebooks: Vec::new(),
         }

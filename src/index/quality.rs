@@ -44,6 +44,8 @@ pub struct QualityRow {
     pub recall_10_at_100: f64,
     /// Vectors encoded a second and thread: rotation, adjustment and packing.
     pub encode_vectors_per_second: f64,
+    /// Seconds that clustering and training took.
+    pub train_seconds: f64,
     /// The plan; empty for quantizers that have none.
     pub plan: Vec<Segment>,
     /// How the codes of all vectors use each codebook; empty for quantizers that have none.
@@ -163,6 +165,7 @@ pub fn quality(
         recall_at_10: total.in_10 / (10.0 * count),
         recall_10_at_100: total.in_100 / (10.0 * count),
         encode_vectors_per_second: report.vectors as f64 / report.encoder_cpu_seconds.max(1e-9),
+        train_seconds: report.train_seconds,
         plan: report.plan,
         codebooks: report.codebooks,
     })

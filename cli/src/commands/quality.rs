@@ -94,6 +94,7 @@ struct RowJson {
     recall_at_10: f64,
     recall_10_at_100: f64,
     encode_vectors_per_second: f64,
+    train_seconds: f64,
     plan: Vec<PlanSegment>,
     codebooks: Vec<CodebookJson>,
 }
@@ -169,6 +170,7 @@ fn table(rows: &[QualityRow]) -> Table {
         "bias_nn",
         "recall@10",
         "recall 10@100",
+        "trained s",
         "encoded/s",
         "codes",
     ]);
@@ -181,6 +183,7 @@ fn table(rows: &[QualityRow]) -> Table {
             format!("{:.5}", row.bias_nn),
             format!("{:.4}", row.recall_at_10),
             format!("{:.4}", row.recall_10_at_100),
+            format!("{:.1}", row.train_seconds),
             format!("{:.0}", row.encode_vectors_per_second),
             MadeOf(&row.plan, &row.codebooks).to_string(),
         ]);
@@ -199,6 +202,7 @@ fn row_json(row: &QualityRow) -> RowJson {
         recall_at_10: row.recall_at_10,
         recall_10_at_100: row.recall_10_at_100,
         encode_vectors_per_second: row.encode_vectors_per_second,
+        train_seconds: row.train_seconds,
         plan: plan(&row.plan),
         codebooks: codebooks(&row.codebooks),
     }

@@ -60,6 +60,10 @@ pub(super) fn deal(pca: &Pca, parts: &[Part]) -> Matrix {
     basis
 }
 
+/// The most dimensions for which a rotation is learnt: the time grows with their cube, to a minute an
+/// iteration here. Beyond, dealt principal components are the rotation.
+const MAX_DIM: usize = 2048;
+
 /// Learns the basis (`dim x dim`) in which codebooks of one level for each part leave least of the
 /// vectors (`rows x dim`): codebooks and rotation are fitted in turn (Ge, He, Ke and Sun, section 3.1;
 /// the rotation is the solution of an orthogonal Procrustes problem).
@@ -75,6 +79,9 @@ pub(super) fn learn(
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
 ) -> Result<Matrix, BuildError> {
     let dim = vectors.dim();
+    if dim > MAX_DIM {
+        return Ok(deal(pca, parts));
+    }
     let step = vectors.rows().div_ceil(ROWS).max(1);
     let some: Vec<f32> =
         vectors.data().chunks_exact(dim).step_by(step).flatten().copied().collect();

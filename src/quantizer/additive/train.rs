@@ -105,7 +105,7 @@ pub(crate) fn train(
     };
 
     // The coarser the additive factor, the more columns. How fine it has to be is known when there
-    // are codes; then parts that are to go lose their last levels, or all is cut anew.
+    // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
     let mut additive_bytes = usize::from(!factorless);
     let (mut parts, basis, vectors, mut begun) = loop {
@@ -135,14 +135,13 @@ pub(crate) fn train(
             f64::from(alpha(set.metric)) * (energy_of(&vectors) * left_sq / dims as f64).sqrt();
         // Its range is known later.
         let needed = additive_code(set, noise as f32, &[1, 2]).bytes;
-        let enough = factorless || needed <= additive_bytes;
-        if enough || recipe.parts.is_some() {
-            if !enough {
-                additive_bytes = needed;
-            }
+        if factorless || needed <= additive_bytes {
             break (parts, basis, vectors, begun);
         }
         additive_bytes = needed;
+        if recipe.cut(dim, dims, columns_with(needed)).len() == parts.len() {
+            break (parts, basis, vectors, begun);
+        }
     };
     drop((residuals, pca));
     let shorter = recipe.cut(dim, dims, columns_with(additive_bytes));
@@ -398,16 +397,31 @@ mod tests {
 
     #[test]
     fn few_equal_and_zero_vectors_are_trained_on() {
+        // Norms of which no factor of one or two bytes is fine enough.
+        let wide = (0..900u32).map(|i| ((i * i) as f32).sin() * 10f32.powf((i / 9) as f32 / 12.0));
         for (dim, values) in [
             (3, vec![1.0; 3]),
             (5, vec![0.0; 5 * 40]),
             (8, vec![2.5; 8 * 300]),
             (1, (0..500).map(|i| i as f32).collect()),
+            (9, wide.collect()),
         ] {
-            let encoder = train_on(dim, &values, "rvq:6B").unwrap();
-            let levels = encoder.model.columns();
-            assert!((2..=5).contains(&levels), "{levels}");
-            assert!(encoder.model.weight.is_finite() && encoder.share.is_finite());
+            for (name, most) in
+                [("rvq:6B", 5), ("prq:4x5B", 4), ("prq:2x9B", 8), ("pq:5B", 5), ("opq:9B", 9)]
+            {
+                let Encoder { model, share, codebooks, .. } = train_on(dim, &values, name).unwrap();
+                let columns = model.columns();
+                assert!((1..=most).contains(&columns), "{name}: {columns}");
+                assert_eq!(
+                    (codebooks.columns(), codebooks.dims()),
+                    (columns, dim.next_multiple_of(8))
+                );
+                assert!(model.weight.is_finite() && share.is_finite());
+                // A factor of more bytes leaves too few columns for as many parts.
+                if dim == 9 && name == "prq:4x5B" {
+                    assert!(columns < 4 && model.parts.len() == columns, "{columns}");
+                }
+            }
         }
     }
 
