@@ -3,14 +3,47 @@
 //!
 //! `cargo bench -p nonius-benches --bench encode_rate -- [FILE [QUANTIZER [REPEATS]]]`
 //!
-//! FILE holds the vectors in any format of `nonius-datasets`, for example `.npy`; without one they
+//! Training is timed too, once, on all cores. FILE holds the vectors in any format of `nonius-datasets`, for example `.npy`; without one they
 //! are generated, of 384 dimensions. The quantizer is `saq:4` unless said.
 
 use std::time::Instant;
 
-use nonius::{Encoding, Matrix, QuantizerSpec, Saq, SaqConfig};
+use nonius::{
+    AdditiveConfig, AdditiveQuantizer, BuildError, Encoding, Matrix, Metric, QuantizerSpec, Saq,
+    SaqConfig, VectorError,
+};
 use nonius_benches::{pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
+
+/// A trained quantizer of any kind.
+enum Trained {
+    Saq(Saq),
+    Additive(AdditiveQuantizer),
+}
+
+impl Trained {
+    fn train(
+        set: &Matrix,
+        quantizer: QuantizerSpec,
+        encoding: Encoding,
+    ) -> Result<Trained, BuildError> {
+        let (metric, seed) = (Metric::L2, 0);
+        if matches!(quantizer, QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. }) {
+            let config = SaqConfig { metric, quantizer, encoding, seed };
+            return Saq::train(set.view(), &config).map(Trained::Saq);
+        }
+        let config = AdditiveConfig { metric, quantizer, encoding, seed };
+        AdditiveQuantizer::train(set.view(), &config).map(Trained::Additive)
+    }
+
+    /// Encodes all vectors; returns how many.
+    fn encode(&self, set: &Matrix) -> Result<usize, VectorError> {
+        Ok(match self {
+            Trained::Saq(saq) => saq.encode(set.view())?.len(),
+            Trained::Additive(additive) => additive.encode(set.view())?.len(),
+        })
+    }
+}
 
 const MODES: [Encoding; 2] = [Encoding::Full, Encoding::Fast];
 const THREADS: [usize; 2] = [1, 2];
@@ -29,28 +62,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let quantizer: QuantizerSpec = arguments.get(1).map_or("saq:4", String::as_str).parse()?;
     let repeats: usize = arguments.get(2).map_or("11", String::as_str).parse()?;
 
-    let encoders = MODES.map(|encoding| {
-        let config = SaqConfig { quantizer, encoding, ..SaqConfig::default() };
-        Saq::train(set.view(), &config)
-    });
+    let mut trained = [0.0; 2];
+    let mut encoders = Vec::new();
+    for (encoding, seconds) in MODES.into_iter().zip(&mut trained) {
+        let start = Instant::now();
+        encoders.push(Trained::train(&set, quantizer, encoding)?);
+        *seconds = start.elapsed().as_secs_f64();
+    }
     let pools = THREADS.map(pool);
     let mut rates = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     // The first round is for caches and memory, and does not count.
     for round in 0..=repeats {
         for (encoder, rates) in encoders.iter().zip(&mut rates) {
-            let saq = encoder.as_ref().map_err(|error| error.to_string())?;
             for (pool, rates) in pools.iter().zip(rates) {
                 let start = Instant::now();
-                let codes = pool.install(|| saq.encode(set.view()))?;
+                let count = pool.install(|| encoder.encode(&set))?;
                 let seconds = start.elapsed().as_secs_f64();
                 if round > 0 {
-                    rates.push(codes.len() as f64 / seconds);
+                    rates.push(count as f64 / seconds);
                 }
             }
         }
     }
 
     println!("{} vectors of {} dimensions, {quantizer}, {repeats} repeats", set.rows(), set.dim());
+    println!(
+        "trained on all of them in {:.1} s, for the fast mode in {:.1} s",
+        trained[0], trained[1]
+    );
     println!("{:>5} {:>8} {:>12} {:>12}   vectors/s", "mode", "threads", "best", "median");
     for (mode, rates) in MODES.iter().zip(&mut rates) {
         let mut best_of_one = None;

@@ -14,7 +14,7 @@ fn wrong_use_is_exit_code_2() {
         ("frobnicate", &["frobnicate"]),
         ("build base.fvecs", &["--output"]),
         ("build base.fvecs -o x --metric hamming", &["hamming", "l2, ip or cosine"]),
-        ("build base.fvecs -o x --quantizer pq", &["pq", "saq:BITS"]),
+        ("build base.fvecs -o x --quantizer pq", &["pq", "saq:SIZE"]),
         ("build base.fvecs -o x --quantizer saq:99", &["12 bits", "99"]),
         ("build base.fvecs -o x --bits -1", &["-1"]),
         ("build base.fvecs -o x --bits 0", &["found 0"]),
