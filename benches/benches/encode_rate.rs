@@ -17,8 +17,8 @@ use nonius_datasets::{Synthetic, read_matrix};
 
 /// A trained quantizer of any kind.
 enum Trained {
-    Saq(Saq),
-    Additive(AdditiveQuantizer),
+    Saq(Box<Saq>),
+    Additive(Box<AdditiveQuantizer>),
 }
 
 impl Trained {
@@ -30,10 +30,11 @@ impl Trained {
         let (metric, seed) = (Metric::L2, 0);
         if matches!(quantizer, QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. }) {
             let config = SaqConfig { metric, quantizer, encoding, seed };
-            return Saq::train(set.view(), &config).map(Trained::Saq);
+            return Saq::train(set.view(), &config).map(|saq| Trained::Saq(Box::new(saq)));
         }
         let config = AdditiveConfig { metric, quantizer, encoding, seed };
-        AdditiveQuantizer::train(set.view(), &config).map(Trained::Additive)
+        AdditiveQuantizer::train(set.view(), &config)
+            .map(|additive| Trained::Additive(Box::new(additive)))
     }
 
     /// Encodes all vectors; returns how many.
