@@ -35,6 +35,21 @@ pub(super) struct Effort {
     pub(super) sweeps: usize,
 }
 
+/// Buffers for encoding, one set a thread.
+#[derive(Default)]
+pub(crate) struct EncodeScratch {
+    scaled: Vec<f32>,
+    rows: RowsI16,
+    product: Vec<i32>,
+    /// Rotated residuals: rows x dims.
+    o: Vec<f32>,
+    codes: Vec<u8>,
+    /// What codes leave of them.
+    left: Vec<f32>,
+    base: Vec<f32>,
+    parts: PartScratch,
+}
+
 impl Encoder {
     /// What a query's tables have of each centroid beside its inner product with it, where vectors
     /// have no factor; or else nothing.
@@ -59,24 +74,7 @@ impl Encoder {
         let scale = 1.0 / (model.frame.alpha() * model.weight);
         codebooks.iter().flat_map(of_part).map(|offset| offset * scale).collect()
     }
-}
 
-/// Buffers for encoding, one set a thread.
-#[derive(Default)]
-pub(crate) struct EncodeScratch {
-    scaled: Vec<f32>,
-    rows: RowsI16,
-    product: Vec<i32>,
-    /// Rotated residuals: rows x dims.
-    o: Vec<f32>,
-    codes: Vec<u8>,
-    /// What codes leave of them.
-    left: Vec<f32>,
-    base: Vec<f32>,
-    parts: PartScratch,
-}
-
-impl Encoder {
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
     ///
     /// `lists` gives each row's list; without it rows are relative to the mean. Records are as long
