@@ -67,7 +67,7 @@ pub(crate) struct Model {
 impl Model {
     /// The bytes of a code.
     pub(crate) fn columns(&self) -> usize {
-        self.parts.iter().map(|part| part.levels).sum()
+        parts::columns_of(&self.parts)
     }
 
     /// Where the bytes of a vector lie.

@@ -58,6 +58,11 @@ pub(crate) fn cut(dim: usize, dims: usize, columns: usize, count: usize) -> Vec<
     parts
 }
 
+/// The columns of all parts: the bytes of a code.
+pub(crate) fn columns_of(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.levels).sum()
+}
+
 /// Columns of rows of `stride` values.
 pub(super) fn gather<T: Copy>(rows: &[T], stride: usize, columns: Range<usize>, out: &mut Vec<T>) {
     out.clear();
@@ -99,7 +104,7 @@ impl Codebooks {
 
     /// The bytes of a code.
     pub(super) fn columns(&self) -> usize {
-        self.parts.iter().map(|part| part.levels).sum()
+        columns_of(&self.parts)
     }
 
     /// The dimensions of all parts.

@@ -36,10 +36,16 @@ pub(super) struct Begun {
     levels: usize,
     /// `levels * 256 x dims`.
     centroids: Vec<f32>,
-    /// `rows x levels`.
+    /// `rows x levels`; empty where there is one level from the start.
     codes: Vec<u8>,
-    /// What the codes leave: `rows x dims`.
-    pub(super) left: Vec<f32>,
+    /// The energy that the codes leave of all vectors.
+    pub(super) left_sq: f64,
+}
+
+/// The sum of all squares, in the order of the rows.
+pub(super) fn energy(dims: usize, rows: &[f32]) -> f64 {
+    let of_rows = |rows: &[f32]| rows.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+    rows.par_chunks(TASK * dims).map(of_rows).collect::<Vec<_>>().iter().sum()
 }
 
 /// Trains level after level on what the levels before leave; each time all levels so far are fitted
@@ -68,7 +74,7 @@ pub(super) fn begin(
         fit(dims, level + 1, vectors, &codes, &mut centroids);
         left = improve(&Levels::new(dims, &centroids), vectors, &mut codes);
     }
-    Ok(Begun { levels, centroids, codes, left })
+    Ok(Begun { levels, centroids, codes, left_sq: energy(dims, &left) })
 }
 
 /// Trains one level alone: k-means and nothing else, first on some of the rows and then on all, which
@@ -94,11 +100,13 @@ fn single(dims: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> 
     };
     let begun = kmeans.fit(many)?.centroids;
     let kmeans = KMeans { iterations: SINGLE_ITERATIONS.1, ..kmeans };
+    let model = kmeans.fit_from(many, begun)?;
     let mut centroids = Vec::with_capacity(CENTROIDS * dims);
-    extend(&mut centroids, &kmeans.fit_from(many, begun)?.centroids);
-    let mut codes = vec![0; rows.rows()];
-    let left = encode(&Levels::new(dims, &centroids), vectors, TRAINING, &mut codes);
-    Ok(Begun { levels: 1, centroids, codes, left })
+    extend(&mut centroids, &model.centroids);
+    let of_many = model.inertia.last().copied().unwrap_or(0.0);
+    let left_sq = of_many * rows.rows() as f64 / many.rows() as f64;
+    // There is nothing to be fitted to codes.
+    Ok(Begun { levels: 1, centroids, codes: Vec::new(), left_sq })
 }
 
 /// Adds what k-means found. Of fewer rows than centroids there are no more: the others are never the
@@ -128,8 +136,7 @@ impl Begun {
         vectors: &[f32],
         progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<Vec<f32>, BuildError> {
-        let Begun { levels, mut centroids, mut codes, left } = self;
-        drop(left);
+        let Begun { levels, mut centroids, mut codes, .. } = self;
         if levels == 1 {
             return Ok(centroids);
         }
@@ -417,12 +424,12 @@ fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u8], centroids:
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::random::Random;
 
     /// Sums of one of `CENTROIDS` vectors for each of two levels, and noise.
-    fn sums(rows: usize, dims: usize, noise: f32) -> Vec<f32> {
+    pub(in super::super) fn sums(rows: usize, dims: usize, noise: f32) -> Vec<f32> {
         let mut random = Random::new(3, 0);
         let mut normal = |scale: f32| random.normal() as f32 * scale;
         let parts: Vec<f32> = (0..2 * CENTROIDS * dims).map(|_| normal(1.0)).collect();
@@ -437,20 +444,15 @@ mod tests {
         out
     }
 
-    fn energy(values: &[f32]) -> f64 {
-        values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-    }
-
     #[test]
     fn a_fit_leaves_less() {
         let (rows, dims) = (3000, 20);
         let vectors = sums(rows, dims, 0.3);
-        let Begun { mut centroids, mut codes, left, .. } =
+        let Begun { mut centroids, mut codes, left_sq: before, .. } =
             begin(dims, &vectors, 2, 5, &mut |_| Ok(())).unwrap();
-        let before = energy(&left);
-        assert!(before < 0.05 * energy(&vectors), "{before} of {}", energy(&vectors));
+        assert!(before < 0.05 * energy(dims, &vectors), "{before} of {}", energy(dims, &vectors));
         fit(dims, 2, &vectors, &codes, &mut centroids);
-        let after = energy(&improve(&Levels::new(dims, &centroids), &vectors, &mut codes));
+        let after = energy(dims, &improve(&Levels::new(dims, &centroids), &vectors, &mut codes));
         assert!(after <= before * 1.001, "{after} after {before}");
     }
 

@@ -5,12 +5,11 @@ use nonius_simd::matmul_f32;
 use rayon::prelude::*;
 
 use super::CENTROIDS;
-use super::levels::{BeamScratch, Levels};
-use super::parts::{Part, gather, scatter};
+use super::parts::{Part, gather};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
 use crate::quantizer::frame::Rotation;
-use crate::train::{KMeans, Pca};
+use crate::train::{Assigner, KMeans, Pca};
 
 /// How often codebooks and rotation are fitted to each other in turn, tries included.
 pub(super) const ITERATIONS: usize = 18;
@@ -151,35 +150,19 @@ impl<'a> Fitted<'a> {
                 Some(before) => kmeans.fit_from(view, before)?,
             };
             self.left += model.inertia.last().copied().unwrap_or(0.0);
-            replace_by_nearest(width, &model.centroids, &mut own);
-            scatter(range, &own, &mut found, dim);
-            *centroids = Some(model.centroids);
+            // The nearest centroid in the place of each row.
+            let assigner = Assigner::new(model.centroids);
+            let (nearest, _) = assigner.assign(view);
+            for (row, &number) in found.chunks_exact_mut(dim).zip(&nearest) {
+                row[range.clone()].copy_from_slice(assigner.centroids().row(number as usize));
+            }
+            *centroids = Some(assigner.into_centroids());
         }
         if let Some(better) = procrustes(dim, &found, vectors) {
             self.basis = better;
         }
         Ok(())
     }
-}
-
-/// Puts the nearest centroid in the place of each row.
-fn replace_by_nearest(dims: usize, centroids: &Matrix, rows: &mut [f32]) {
-    let mut all = centroids.data().to_vec();
-    for _ in centroids.rows()..CENTROIDS {
-        all.extend_from_slice(centroids.row(centroids.rows() - 1));
-    }
-    let levels = Levels::new(dims, &all);
-    rows.par_chunks_mut(256 * dims).for_each_init(
-        || (BeamScratch::default(), Vec::new(), Vec::new()),
-        |(scratch, codes, left), rows| {
-            codes.resize(rows.len() / dims, 0);
-            left.resize(rows.len(), 0.0);
-            levels.encode(rows, 1, 0, scratch, codes, left);
-            for (row, &code) in rows.chunks_exact_mut(dims).zip(&*codes) {
-                row.copy_from_slice(levels.centroid(0, code));
-            }
-        },
-    );
 }
 
 /// The orthogonal matrix `R` for which `R x` is nearest to `y` over pairs of rows of both (`rows x

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::Model;
 use super::encode::{Effort, EncodeScratch, Encoder};
-use super::parts::{Codebooks, Part, PartScratch, cut, gather, scatter};
-use super::residual::{self, ROUNDS};
+use super::parts::{Codebooks, Part, PartScratch, columns_of, cut, gather, scatter};
+use super::residual::{self, ROUNDS, energy};
 use super::rotation;
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
@@ -99,18 +99,13 @@ pub(crate) fn train(
     };
     let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
     let columns_with = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
-    let energy_of = |values: &[f32]| {
-        let energies = values.par_chunks(TASK * dims).map(energy).collect::<Vec<_>>();
-        energies.iter().sum::<f64>() / residuals.rows() as f64
-    };
-
     // The coarser the additive factor, the more columns. How fine it has to be is known when there
     // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
     let mut additive_bytes = usize::from(!factorless);
     let (mut parts, basis, vectors, mut begun) = loop {
         let parts = recipe.cut(dim, dims, columns_with(additive_bytes));
-        let columns = parts.iter().map(|part| part.levels).sum::<usize>();
+        let columns = columns_of(&parts);
         let steps = learnt + columns + ROUNDS;
         let basis = match (&pca, recipe.turn) {
             (None, _) => None,
@@ -128,14 +123,18 @@ pub(crate) fn train(
             let seed = seed.wrapping_add(part.column as u64);
             let mut report = |level| progress(learnt + part.column + level, steps);
             let of_part = residual::begin(part.dims, &own, part.levels, seed, &mut report)?;
-            left_sq += energy_of(&of_part.left);
+            left_sq += of_part.left_sq;
             begun.push(of_part);
         }
-        let noise =
-            f64::from(alpha(set.metric)) * (energy_of(&vectors) * left_sq / dims as f64).sqrt();
+        if factorless {
+            break (parts, basis, vectors, begun);
+        }
+        let rows = residuals.rows() as f64;
+        let (whole_sq, left_sq) = (energy(dims, &vectors) / rows, left_sq / rows);
+        let noise = f64::from(alpha(set.metric)) * (whole_sq * left_sq / dims as f64).sqrt();
         // Its range is known later.
         let needed = additive_code(set, noise as f32, &[1, 2]).bytes;
-        if factorless || needed <= additive_bytes {
+        if needed <= additive_bytes {
             break (parts, basis, vectors, begun);
         }
         additive_bytes = needed;
@@ -152,7 +151,7 @@ pub(crate) fn train(
     }
     parts = shorter;
 
-    let columns = parts.iter().map(|part| part.levels).sum::<usize>();
+    let columns = columns_of(&parts);
     let mut centroids = Vec::with_capacity(parts.len());
     let mut own = Vec::new();
     for (part, begun) in parts.iter().zip(begun) {
@@ -264,10 +263,6 @@ fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
     (low - margin, high + margin)
 }
 
-fn energy(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-}
-
 /// Encodes vectors; returns what codes leave of them.
 fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort, codes: &mut [u8]) -> Vec<f32> {
     let (dims, columns) = (codebooks.dims(), codebooks.columns());
@@ -365,24 +360,7 @@ fn solve(matrix: [[f64; 2]; 2], right: [f64; 2]) -> (f32, f32) {
 mod tests {
     use super::*;
     use crate::matrix::MatrixView;
-    use crate::quantizer::additive::CENTROIDS;
-    use crate::random::Random;
-
-    /// Sums of one of `CENTROIDS` vectors for each of two levels, and noise.
-    fn sums(rows: usize, dims: usize, noise: f32) -> Vec<f32> {
-        let mut random = Random::new(3, 0);
-        let mut normal = |scale: f32| random.normal() as f32 * scale;
-        let parts: Vec<f32> = (0..2 * CENTROIDS * dims).map(|_| normal(1.0)).collect();
-        let mut pick = Random::new(4, 0);
-        let mut out = Vec::with_capacity(rows * dims);
-        for _ in 0..rows {
-            let [a, b] = [0, 1].map(|level| level * CENTROIDS + pick.below(20) as usize);
-            out.extend(
-                (0..dims).map(|d| parts[a * dims + d] + parts[b * dims + d] + normal(noise)),
-            );
-        }
-        out
-    }
+    use crate::quantizer::additive::residual::tests::sums;
 
     fn set(sample: MatrixView<'_>, metric: Metric) -> TrainingSet<'_> {
         const NO_MEAN: [f32; 64] = [0.0; 64];
