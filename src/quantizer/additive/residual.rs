@@ -77,8 +77,8 @@ pub(super) fn begin(
     Ok(Begun { levels, centroids, codes, left_sq: energy(dims, &left) })
 }
 
-/// Trains one level alone: k-means and nothing else, first on some of the rows and then on all, which
-/// ends where k-means on all of them does and takes half the time. (Against it, k-means in more and more
+/// Trains one level alone: k-means and nothing else, first on some of the rows and then on all. That
+/// leaves 0.1% more than 25 iterations on all of them, in three quarters of the time. (Against it, k-means in more and more
 /// dimensions and shorter centroids lose 3% of the recall of PQ on SIFT descriptors.)
 fn single(dims: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;

@@ -99,7 +99,7 @@ pub(crate) fn train(
     };
     let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
     let columns_with = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
-    // The coarser the additive factor, the more columns. How fine it has to be is known when there
+    // The fewer bytes the additive factor takes, the more columns. How fine it has to be is known when there
     // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
     let mut additive_bytes = usize::from(!factorless);
