@@ -18,8 +18,11 @@ KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
     13: "list-factors", 14: "spilled", 15: "codebooks", 16: "codebook-scales",
-    17: "codebook-offsets",
+    17: "codebook-offsets", 18: "ranges",
 }
+
+# The kinds that only some quantizers have.
+OWN_KINDS = {"segments", "codebooks", "codebook-scales", "codebook-offsets", "ranges"}
 
 
 def crc32c_table():
@@ -65,8 +68,10 @@ def panel(row, column, columns):
 
 
 class Index:
-    """What is the same for both quantizers. `Saq` and `Additive` have the rest, with the kinds that only
-    the other has and what meta may say: spec, and the bytes of an additive factor in steps."""
+    """What is the same for all quantizers. The classes below have the rest, with the kinds that others lack
+    and what meta may say: spec, and the bytes of an additive factor in steps and otherwise."""
+
+    KINDS_OF_ITS_OWN = set()
 
     def __init__(self, data):
         # The container.
@@ -91,12 +96,12 @@ class Index:
             part[name] = data[offset:end]
             expect(f"{name}: checksum", checksum, crc32c(part[name]))
         expect("end of the file", end, len(data))
-        expect("kinds", sorted(part), sorted(set(KINDS.values()) - self.FOREIGN_KINDS))
+        expect("kinds", sorted(part), sorted(set(KINDS.values()) - OWN_KINDS | self.KINDS_OF_ITS_OWN))
 
         # Meta, and how codes lie in `scan` and `rest`.
         expect("length of meta", len(part["meta"]), 112)
         (self.nlist, blocks, self.dims, keep, self.id_bytes, self.additive_bytes, self.lists, spec,
-         _, self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
+         spec_value, self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
          self.near_mean, self.near_deviation, spilled, number_bits, self.columns, self.weight,
          self.parts, self.spec_parts,
          reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIfIII", part["meta"])
@@ -107,6 +112,13 @@ class Index:
         list_bits = (self.nlist - 1).bit_length()
         place_bytes = 4 if list_bits + number_bits <= 32 else 8
         expect("dims", self.dims, up(self.dim, 8))
+        self.spec, self.spec_value = spec, spec_value
+        if spec > 2:
+            expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
+                                              self.near_mean, self.near_deviation), (0,) * 5)
+        if not 3 <= spec <= 10:
+            expect("fields of meta for codebooks", (self.columns, self.parts, self.spec_parts),
+                   (0, 0, 0))
         self.lay_out(part)
         self.block_bytes = self.code_bytes + 32 * sum(self.factor_sizes)
 
@@ -245,7 +257,7 @@ class Index:
 
 
 class Saq(Index):
-    FOREIGN_KINDS = {"codebooks", "codebook-scales", "codebook-offsets"}
+    KINDS_OF_ITS_OWN = {"segments"}
     SPECS = (0, 1, 2)
     STEPPED_BYTES, STEPLESS_BYTES = (2,), (4,)
 
@@ -388,13 +400,11 @@ class Saq(Index):
 
 
 class Additive(Index):
-    FOREIGN_KINDS = {"segments"}
+    KINDS_OF_ITS_OWN = {"codebooks", "codebook-scales", "codebook-offsets"}
     SPECS = tuple(range(3, 11))
     STEPPED_BYTES, STEPLESS_BYTES = (1, 2), (0, 4)
 
     def lay_out(self, part):
-        expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
-                                          self.near_mean, self.near_deviation), (0,) * 5)
         expect_among("columns", self.columns, range(1, 257))
         expect_among("parts", self.parts, range(1, min(self.columns, self.dim) + 1))
         # For each column the first dimension, how many, and where its centroids lie.
@@ -447,7 +457,89 @@ class Additive(Index):
         return self.distance(k - alpha * self.weight * product), -inf
 
 
-QUANTIZERS = {1: Saq, 2: Additive}
+class Scalar(Index):
+    KINDS_OF_ITS_OWN = {"ranges"}
+    SPECS = (11, 12, 13)
+    STEPPED_BYTES, STEPLESS_BYTES = (1, 2), (4,)
+
+    def lay_out(self, part):
+        self.own = self.spec != 11
+        self.first, self.second = (4, self.spec_value) if self.spec == 13 else (self.spec_value, 0)
+        expect_among("bits of the first level", self.first, range(4, 9))
+        self.rest_bits = self.first + self.second - 4
+        ranges = array("f", part["ranges"])
+        expect("length of ranges", len(ranges), 0 if self.own else 2 * self.dims)
+        self.ranges = list(zip(ranges[::2], ranges[1::2]))
+        self.factor_sizes = [self.additive_bytes] + [2, 2] * self.own
+        self.code_bytes, self.rest_bytes = 16 * self.dims, self.dims * self.rest_bits // 8
+
+    def first_codes(self, block, lane):
+        """The upper 4 bits of each dimension."""
+        return [block[16 * i + lane % 16] >> 4 * (lane // 16) & 15 for i in range(self.dims)]
+
+    def point(self, position):
+        list_, (tops, factors) = self.find(position)
+        row = self.rest[position * self.rest_bytes:(position + 1) * self.rest_bytes]
+        codes, left, at = [top << self.rest_bits for top in tops], self.rest_bits, 0
+        while left:
+            width = 4 if left >= 4 else 2 if left >= 2 else 1
+            left -= width
+            size = self.dims * width // 8
+            for i in range(self.dims):
+                byte, bit = (i // 8, i % 8) if width == 1 else (i % size, width * (i // size))
+                codes[i] += (row[at + byte] >> bit & (1 << width) - 1) << left
+            at += size
+        if self.own:
+            least, most = (struct.unpack("<e", end)[0] for end in factors[1:])
+            parts = 2 ** self.second
+            step = (most - least) / (2 ** self.first - 1) / parts
+            ranges = [(least - step * (parts - 1) / 2, step)] * self.dims
+        else:
+            ranges = self.ranges
+        return list_, [low + step * code for (low, step), code in zip(ranges, codes)]
+
+    def estimate(self, rotated, position):
+        """Distance. The lower bound is not the document's."""
+        list_, (_, factors) = self.find(position)
+        k, alpha = self.list_key(rotated, self.centroid(list_))
+        product = dot(rotated[1], self.point(position)[1])
+        return self.distance(k + self.additive(factors[0]) - alpha * self.weight * product), -inf
+
+
+class Float(Index):
+    SPECS = (14, 15)
+    STEPPED_BYTES, STEPLESS_BYTES = (), (0,)
+
+    def lay_out(self, part):
+        expect("spec_value", self.spec_value, 16)
+        expect("weight", self.weight, 0)
+        self.factor_sizes, self.code_bytes, self.rest_bytes = [], 64 * self.dims, 0
+
+    def first_codes(self, block, lane):
+        """The values, relative to the mean."""
+        words = [block[64 * i + 2 * lane:][:2] for i in range(self.dims)]
+        if self.spec == 15:
+            return [struct.unpack("<f", b"\0\0" + word)[0] for word in words]
+        return [struct.unpack("<e", word)[0] for word in words]
+
+    def point(self, position):
+        # No centroid is to be added.
+        list_, (values, _) = self.find(position)
+        return list_, [x - c for x, c in zip(values, self.centroid(list_))]
+
+    def estimate(self, rotated, position):
+        """Distance. All is read at once: there is no lower bound, as if it were always below."""
+        _, (values, _) = self.find(position)
+        k, _ = self.list_key(rotated, [0.0] * self.dims)
+        if self.metric == 1:
+            mean = list(self.mean) + [0.0] * (self.dims - self.dim)
+            key = k - sum(x * (q + m) for x, q, m in zip(values, rotated[1], mean))
+        else:
+            key = k + sum(x * (x - 2 * q) for x, q in zip(values, rotated[1]))
+        return self.distance(key), -inf
+
+
+QUANTIZERS = {1: Saq, 2: Additive, 3: Scalar, 4: Float}
 
 
 def close(what, found, expected, tolerance):

@@ -45,6 +45,8 @@ pub mod kind {
     pub const CODEBOOK_SCALES: u32 = 16;
     /// What they add to a table, where vectors have no factors.
     pub const CODEBOOK_OFFSETS: u32 = 17;
+    /// The values of codes, dimension by dimension.
+    pub const RANGES: u32 = 18;
 }
 
 /// Where a section lies.
@@ -154,6 +156,12 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::InnerProduct, "pq:5B", 1, 0.0, Keep::F16, &base, &large),
         (Metric::Cosine, "opq:6B", 5, 0.5, Keep::None, &base, &small),
         (Metric::L2, "prq:2x6B", 3, 0.0, Keep::F16, &base, &small),
+        (Metric::L2, "sq:6", 4, 0.5, Keep::F16, &base, &small),
+        (Metric::InnerProduct, "sq:4", 1, 0.0, Keep::None, &wide, &large),
+        (Metric::Cosine, "lvq:4x3", 5, 0.5, Keep::None, &base, &small),
+        (Metric::InnerProduct, "lvq:8", 1, 0.0, Keep::F16, &wide, &small),
+        (Metric::L2, "f16", 1, 0.0, Keep::None, &wide, &small),
+        (Metric::InnerProduct, "bf16", 6, 0.5, Keep::F16, &base, &large),
     ]
     .into_iter()
     .map(|(metric, quantizer, nlist, spill, keep, base, ids)| {

@@ -175,7 +175,7 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 9] = [
+pub const QUANTIZERS: [&str; 13] = [
     "saq:4",
     "saq:0.5",
     "saq:12",
@@ -185,4 +185,8 @@ pub const QUANTIZERS: [&str; 9] = [
     "pq:12B",
     "opq:9B",
     "prq:3x12B",
+    "sq:8",
+    "lvq:8",
+    "lvq:4x8",
+    "f16",
 ];

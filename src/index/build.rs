@@ -569,6 +569,10 @@ impl<'a, 'p> Job<'a, 'p> {
                 writer.write_values(SectionKind::CodebookScales, 0, &codebooks.inverse())?;
                 writer.write_values(SectionKind::Codebooks, 0, &codebooks.packed())?;
             }
+            Encoder::Scalar(scalar, _) => {
+                writer.write_values(SectionKind::Ranges, 0, &scalar.ranges)?;
+            }
+            Encoder::Float(_) => {}
         }
         if let Some(centroids) = &self.centroids {
             let (metric, dims) = (self.config.metric, encoder.frame().dims);

@@ -7,29 +7,27 @@ use half::f16;
 
 use nonius_simd::{BLOCK, Panels, Panels8};
 
+use super::codecs;
 use super::config::Keep;
 use super::rank::FINER;
 use crate::error::OpenError;
 use crate::quantizer::additive::{self, CENTROIDS};
 use crate::quantizer::codec::{Codec, Encoder, Layout};
 use crate::quantizer::frame::{Frame, RotationView};
-use crate::quantizer::saq::{self, MAX_BITS, Near, Segment, SegmentConstants};
+use crate::quantizer::saq::{self, SegmentConstants};
+use crate::quantizer::scalar::{Range as ValueRange, SCAN_BITS};
 use crate::quantizer::view::Centroid;
-use crate::quantizer::{AdditiveCode, CODEBOOK_BYTES, CodeSize, Family, QuantizerSpec};
+use crate::quantizer::{AdditiveCode, CodeSize, Family, QuantizerSpec};
 use crate::storage::{Container, HeaderFields, Section, SectionKind};
 use crate::train::RowsI16;
-
-/// The most dimensions of a segment: what [`nonius_simd::dot_fields`] takes.
-const MAX_SEGMENT: usize = 16_384;
-
-/// The most bytes of the code of an additive quantizer.
-const MAX_COLUMNS: u32 = *CODEBOOK_BYTES.end() as u32;
 
 /// A quantizer's code in the header.
 pub(crate) fn code_of(family: Family) -> u32 {
     match family {
         Family::Saq => 1,
         Family::Additive => 2,
+        Family::Scalar => 3,
+        Family::Float => 4,
     }
 }
 
@@ -52,7 +50,8 @@ pub(crate) struct Meta {
     /// 1 where vectors are relative to centroids, 0 where they are relative to the mean.
     pub(crate) lists: u32,
     /// The quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment, 3 `rvq:B`,
-    /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`.
+    /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`, 11 `sq:b`,
+    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -71,7 +70,7 @@ pub(crate) struct Meta {
     pub(crate) number_bits: u32,
     /// Additive quantizers: how many centroids make a vector, which is the bytes of a code.
     pub(crate) columns: u32,
-    /// Additive quantizers: what inner products with sums of centroids are multiplied by.
+    /// Additive and scalar quantizers: what inner products with what codes stand for are multiplied by.
     pub(crate) weight: f32,
     /// Additive quantizers: how many parts the dimensions are cut into.
     pub(crate) parts: u32,
@@ -169,10 +168,16 @@ impl Meta {
             QuantizerSpec::Pq(_) => (5, 0),
             QuantizerSpec::Opq(_) => (7, 0),
             QuantizerSpec::ProductRvq { parts, .. } => (9, parts as u32),
+            QuantizerSpec::Sq { .. } => (11, 0),
+            QuantizerSpec::Lvq { second: 0, .. } => (12, 0),
+            QuantizerSpec::Lvq { .. } => (13, 0),
+            QuantizerSpec::F16 => (14, 0),
+            QuantizerSpec::Bf16 => (15, 0),
         };
         let (spec, spec_value) = match (spec.size(), *spec) {
             (Some(CodeSize::Bits(bits)), _) => (kind, bits.to_bits()),
             (Some(CodeSize::Bytes(bytes)), _) => (kind + 1, bytes as u64),
+            (None, QuantizerSpec::Lvq { second, .. }) if second > 0 => (kind, u64::from(second)),
             (None, spec) => (kind, spec.bits(0) as u64),
         };
         let frame = encoder.frame();
@@ -203,19 +208,20 @@ impl Meta {
                 weight: additive.model.weight,
                 ..meta
             },
+            Encoder::Scalar(scalar, _) => Meta { weight: scalar.model.weight, ..meta },
+            Encoder::Float(_) => meta,
         }
     }
 
     fn quantizer(&self) -> Result<QuantizerSpec, OpenError> {
         let bits = CodeSize::Bits(f64::from_bits(self.spec_value));
         let bytes = CodeSize::Bytes(usize::try_from(self.spec_value).unwrap_or(usize::MAX));
+        let few = u32::try_from(self.spec_value).unwrap_or(u32::MAX);
         let parts = self.spec_parts as usize;
         let spec = match self.spec {
             0 => QuantizerSpec::Saq(bits),
             1 => QuantizerSpec::Saq(bytes),
-            2 => QuantizerSpec::OneSegment {
-                bits: u32::try_from(self.spec_value).unwrap_or(u32::MAX),
-            },
+            2 => QuantizerSpec::OneSegment { bits: few },
             3 => QuantizerSpec::Rvq(bits),
             4 => QuantizerSpec::Rvq(bytes),
             5 => QuantizerSpec::Pq(bits),
@@ -224,14 +230,19 @@ impl Meta {
             8 => QuantizerSpec::Opq(bytes),
             9 => QuantizerSpec::ProductRvq { parts, size: bits },
             10 => QuantizerSpec::ProductRvq { parts, size: bytes },
+            11 => QuantizerSpec::Sq { bits: few },
+            12 => QuantizerSpec::Lvq { bits: few, second: 0 },
+            13 if few > 0 => QuantizerSpec::Lvq { bits: SCAN_BITS, second: few },
+            14 if few == 16 => QuantizerSpec::F16,
+            15 if few == 16 => QuantizerSpec::Bf16,
             other => {
                 return Err(OpenError::corrupt(
                     "meta",
-                    format!("unknown quantizer family {other}"),
+                    format!("unknown quantizer {other} of {few} bits"),
                 ));
             }
         };
-        if self.spec < 9 && parts != 0 {
+        if !matches!(self.spec, 9 | 10) && parts != 0 {
             let message = format!("expected no parts of {spec}, found {parts}");
             return Err(OpenError::corrupt("meta", message));
         }
@@ -352,6 +363,11 @@ pub(crate) fn section_lengths(
             lengths.push((SectionKind::CodebookScales, rows * 4, 64));
             lengths.push((SectionKind::Codebooks, 2 * wide(values), 64));
         }
+        Layout::Scalar(layout) => {
+            let bytes = if layout.grid.own { 0 } else { dims * wide(size_of::<ValueRange>()) };
+            lengths.push((SectionKind::Ranges, bytes, 64));
+        }
+        Layout::Float(_) => {}
     }
     lengths.extend([
         (SectionKind::Mean, wide(dim) * 4, 64),
@@ -395,7 +411,7 @@ pub(crate) fn segment_entries(model: &saq::Model) -> Vec<SegmentEntry> {
         .collect()
 }
 
-fn finite(what: &'static str, values: &[f32]) -> Result<(), OpenError> {
+pub(super) fn finite(what: &'static str, values: &[f32]) -> Result<(), OpenError> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(at) => Err(OpenError::corrupt(what, format!("value {at} is {}", values[at]))),
@@ -487,10 +503,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         lists: meta.lists == 1,
         additive,
     };
-    let codec = match spec.family() {
-        Family::Saq => saq_codec(&container, &meta, frame)?,
-        Family::Additive => additive_codec(&container, &meta, spec, frame)?,
-    };
+    let codec = codecs::read(&container, &meta, spec, frame)?;
     let layout = codec.layout();
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
 
@@ -561,109 +574,6 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             Keep::F32 => Kept::F32(container.shared(SectionKind::Kept)?),
         },
         container,
-    })
-}
-
-/// Reads and checks what codes of SAQ mean.
-fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, OpenError> {
-    let expect = |ok: bool, what: &str, found: u64| {
-        if ok { Ok(()) } else { Err(OpenError::corrupt("meta", format!("{what}, found {found}"))) }
-    };
-    let bytes = u64::from(meta.additive_bytes);
-    expect(matches!(bytes, 2 | 4), "additive factors of 2 or 4 bytes", bytes)?;
-    expect(meta.columns == 0, "no columns", u64::from(meta.columns))?;
-    expect(meta.parts == 0, "no parts", u64::from(meta.parts))?;
-    expect(meta.weight.to_bits() == 0, "no weight", u64::from(meta.weight.to_bits()))?;
-    let entries = container.typed::<SegmentEntry>(SectionKind::Segments)?;
-    let (mut plan, mut scan_bits, mut constants) = (Vec::new(), Vec::new(), Vec::new());
-    let mut dims = 0usize;
-    for (i, e) in entries.iter().enumerate() {
-        let bad =
-            |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
-        let segment_dims = e.dims as usize;
-        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_SEGMENT {
-            return Err(bad(format!(
-                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
-            )));
-        }
-        if e.bits > MAX_BITS {
-            return Err(bad(format!("{} bits; expected at most {MAX_BITS}", e.bits)));
-        }
-        if e.scan_bits > e.bits.min(2) {
-            return Err(bad(format!("{} first-stage bits of {}", e.scan_bits, e.bits)));
-        }
-        let values: &[f32; 7] = bytemuck::cast_ref(&e.constants);
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(bad("a constant is not finite".to_owned()));
-        }
-        dims += segment_dims;
-        plan.push(Segment { dims: segment_dims, bits: e.bits });
-        scan_bits.push(e.scan_bits);
-        constants.push(e.constants);
-    }
-    if dims != meta.dims as usize {
-        return Err(OpenError::corrupt(
-            "segments",
-            format!("expected {} dimensions in all, found {dims}", meta.dims),
-        ));
-    }
-    let model = saq::Model {
-        frame,
-        plan,
-        scan_bits,
-        constants,
-        correction: meta.correction,
-        near: Near { mean: meta.near_mean, deviation: meta.near_deviation },
-        shift_step: meta.shift_step,
-        noise: meta.noise,
-    };
-    Ok(Codec::Saq { layout: model.layout(), model: Box::new(model) })
-}
-
-/// Reads and checks what codes of an additive quantizer mean.
-fn additive_codec(
-    container: &Container,
-    meta: &Meta,
-    spec: QuantizerSpec,
-    frame: Frame,
-) -> Result<Codec, OpenError> {
-    let Meta { columns, parts, .. } = *meta;
-    if !(1..=MAX_COLUMNS).contains(&columns) {
-        let message = format!("expected 1 to {MAX_COLUMNS} columns, found {columns}");
-        return Err(OpenError::corrupt("meta", message));
-    }
-    let most = (columns as usize).min(frame.dim);
-    let expected = match spec {
-        QuantizerSpec::ProductRvq { parts, .. } => parts.min(most),
-        QuantizerSpec::Pq(_) | QuantizerSpec::Opq(_) => columns as usize,
-        _ => 1,
-    };
-    if parts as usize != expected || expected > most {
-        let message =
-            format!("expected {expected} parts of {columns} columns for {spec}, found {parts}");
-        return Err(OpenError::corrupt("meta", message));
-    }
-    if frame.additive.bytes == 0 && (parts != columns || frame.lists) {
-        let message = "expected additive factors, found none".to_owned();
-        return Err(OpenError::corrupt("meta", message));
-    }
-    for value in [meta.correction, meta.shift_step, meta.noise, meta.near_mean, meta.near_deviation]
-    {
-        if value.to_bits() != 0 {
-            let message = format!("expected 0 where only SAQ has a number, found {value}");
-            return Err(OpenError::corrupt("meta", message));
-        }
-    }
-    let inverse = container.shared::<f32>(SectionKind::CodebookScales)?;
-    finite("codebook-scales", &inverse)?;
-    let offsets = container.shared::<f32>(SectionKind::CodebookOffsets)?;
-    finite("codebook-offsets", &offsets)?;
-    let parts = additive::cut(frame.dim, frame.dims, columns as usize, parts as usize);
-    Ok(Codec::Additive {
-        model: additive::Model { frame, parts, weight: meta.weight },
-        codebooks: container.shared(SectionKind::Codebooks)?,
-        inverse,
-        offsets,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Indexes: building, opening, searching.
 
 mod build;
+mod codecs;
 mod config;
 mod door;
 mod exact;

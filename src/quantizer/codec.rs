@@ -5,9 +5,11 @@
 use nonius_simd::BLOCK;
 
 use super::additive;
+use super::float;
 use super::frame::{Frame, Lists, Rotation, TrainingSet};
 use super::saq::{self, Segment};
-use super::view::{Centroid, Glance, RotatedQuery, View};
+use super::scalar;
+use super::view::{Centroid, Constants, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
@@ -22,6 +24,8 @@ pub(crate) const SCAN_BLOCKS: usize = saq::SCAN_BLOCKS;
 pub(crate) enum Encoder {
     Saq(Box<saq::Encoder>, saq::Layout),
     Additive(additive::Encoder),
+    Scalar(Box<scalar::Encoder>, scalar::Layout),
+    Float(float::Encoder),
 }
 
 /// Buffers for encoding, one set a thread.
@@ -29,6 +33,8 @@ pub(crate) enum Encoder {
 pub(crate) struct EncodeScratch {
     saq: saq::EncodeScratch,
     additive: additive::EncodeScratch,
+    scalar: scalar::EncodeScratch,
+    scaled: Vec<f32>,
 }
 
 /// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
@@ -54,6 +60,12 @@ pub(crate) fn train(
         Family::Additive => {
             Encoder::Additive(additive::train(set, spec, encoding, seed, progress)?)
         }
+        Family::Scalar => {
+            let encoder = scalar::train(set, spec, seed)?;
+            let layout = encoder.model.layout();
+            Encoder::Scalar(Box::new(encoder), layout)
+        }
+        Family::Float => Encoder::Float(float::train(set, spec)),
     })
 }
 
@@ -63,6 +75,8 @@ impl Encoder {
         match self {
             Encoder::Saq(saq, _) => &saq.model.frame,
             Encoder::Additive(additive) => &additive.model.frame,
+            Encoder::Scalar(scalar, _) => &scalar.model.frame,
+            Encoder::Float(float) => &float.model.frame,
         }
     }
 
@@ -71,6 +85,8 @@ impl Encoder {
         match self {
             Encoder::Saq(saq, _) => &saq.mean,
             Encoder::Additive(additive) => &additive.mean,
+            Encoder::Scalar(scalar, _) => &scalar.mean,
+            Encoder::Float(float) => &float.mean,
         }
     }
 
@@ -79,6 +95,8 @@ impl Encoder {
         match self {
             Encoder::Saq(saq, _) => &saq.rotation,
             Encoder::Additive(additive) => &additive.rotation,
+            Encoder::Scalar(scalar, _) => &scalar.rotation,
+            Encoder::Float(float) => &float.rotation,
         }
     }
 
@@ -87,6 +105,8 @@ impl Encoder {
         match self {
             Encoder::Saq(_, layout) => Layout::Saq(layout.clone()),
             Encoder::Additive(additive) => Layout::Additive(additive.model.layout()),
+            Encoder::Scalar(_, layout) => Layout::Scalar(layout.clone()),
+            Encoder::Float(float) => Layout::Float(float.model.layout()),
         }
     }
 
@@ -94,15 +114,15 @@ impl Encoder {
     pub(crate) fn plan(&self) -> &[Segment] {
         match self {
             Encoder::Saq(saq, _) => &saq.model.plan,
-            Encoder::Additive(_) => &[],
+            _ => &[],
         }
     }
 
     /// A count of how often records name each centroid, of quantizers that have codebooks.
     pub(crate) fn uses(&self) -> Uses {
         match self {
-            Encoder::Saq(..) => Uses::new(0),
             Encoder::Additive(additive) => Uses::new(additive.model.columns()),
+            _ => Uses::new(0),
         }
     }
 
@@ -123,6 +143,10 @@ impl Encoder {
             Encoder::Additive(additive) => {
                 additive.encode_rows(rows, lists, &mut scratch.additive, records)
             }
+            Encoder::Scalar(scalar, layout) => {
+                scalar.encode_rows(layout, rows, lists, &mut scratch.scalar, records)
+            }
+            Encoder::Float(float) => float.encode_rows(rows, &mut scratch.scaled, records),
         }
     }
 }
@@ -132,6 +156,8 @@ impl Encoder {
 pub(crate) enum Layout {
     Saq(saq::Layout),
     Additive(additive::Layout),
+    Scalar(scalar::Layout),
+    Float(float::Layout),
 }
 
 impl Layout {
@@ -140,6 +166,8 @@ impl Layout {
         match self {
             Layout::Saq(layout) => layout.record_bytes(),
             Layout::Additive(layout) => layout.record_bytes(),
+            Layout::Scalar(layout) => layout.record_bytes(),
+            Layout::Float(layout) => layout.record_bytes(),
         }
     }
 
@@ -153,7 +181,8 @@ impl Layout {
     pub(crate) fn rest_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => layout.rest_bytes,
-            Layout::Additive(_) => 0,
+            Layout::Scalar(layout) => layout.rest_bytes,
+            Layout::Additive(_) | Layout::Float(_) => 0,
         }
     }
 
@@ -163,6 +192,8 @@ impl Layout {
         match self {
             Layout::Saq(layout) => layout.block_bytes(),
             Layout::Additive(layout) => layout.block_bytes(),
+            Layout::Scalar(layout) => layout.block_bytes(),
+            Layout::Float(layout) => layout.block_bytes(),
         }
     }
 
@@ -171,6 +202,8 @@ impl Layout {
         match self {
             Layout::Saq(layout) => 4 * layout.groups,
             Layout::Additive(layout) => 8 * layout.columns,
+            Layout::Scalar(layout) => scalar::SCAN_BITS as usize * layout.dims,
+            Layout::Float(layout) => 16 * layout.dims,
         }
     }
 
@@ -179,6 +212,8 @@ impl Layout {
         match self {
             Layout::Saq(layout) => 16 * layout.groups,
             Layout::Additive(layout) => 256 * layout.columns,
+            Layout::Scalar(layout) => 16 * layout.dims,
+            Layout::Float(layout) => 4 * layout.dims,
         }
     }
 
@@ -188,6 +223,8 @@ impl Layout {
         match self {
             Layout::Saq(layout) => layout.pack_block(records, stride, block),
             Layout::Additive(layout) => layout.pack_block(records, stride, block),
+            Layout::Scalar(layout) => layout.pack_block(records, stride, block),
+            Layout::Float(layout) => layout.pack_block(records, stride, block),
         }
     }
 }
@@ -208,12 +245,24 @@ pub(crate) enum Codec {
         /// What each row adds to a query's product with it; empty where vectors have factors.
         offsets: Section<f32>,
     },
+    Scalar {
+        model: Box<scalar::Model>,
+        layout: scalar::Layout,
+        /// Of each dimension; empty where each vector has its own.
+        ranges: Section<scalar::Range>,
+    },
+    Float {
+        model: float::Model,
+        mean: Section<f32>,
+    },
 }
 
 /// A [`Codec`] as its quantizer's own functions take it.
 enum Codes<'a> {
     Saq(saq::QueryModel<'a>),
     Additive(additive::QueryModel<'a>),
+    Scalar(scalar::QueryModel<'a>),
+    Float(float::QueryModel<'a>),
 }
 
 /// What several rotated queries have been looked up together for.
@@ -228,6 +277,8 @@ pub(crate) struct Query {
     pub(crate) rotated: RotatedQuery,
     saq: saq::Tables,
     additive: additive::Tables,
+    scalar: scalar::Tables,
+    float: float::Tables,
 }
 
 /// Buffers for scanning.
@@ -236,7 +287,10 @@ pub(crate) struct ScanScratch {
     constants: Vec<[f32; BLOCK]>,
     saq: saq::ScanScratch,
     additive: additive::ScanScratch,
+    scalar: scalar::ScanScratch,
+    float: float::ScanScratch,
     refine: saq::RefineScratch,
+    refine_scalar: scalar::RefineScratch,
 }
 
 impl Codec {
@@ -246,6 +300,8 @@ impl Codec {
         match self {
             Codec::Saq { model, .. } => &model.frame,
             Codec::Additive { model, .. } => &model.frame,
+            Codec::Scalar { model, .. } => &model.frame,
+            Codec::Float { model, .. } => &model.frame,
         }
     }
 
@@ -256,6 +312,10 @@ impl Codec {
             Codec::Additive { model, codebooks, inverse, offsets } => {
                 Codes::Additive(additive::QueryModel { model, codebooks, inverse, offsets })
             }
+            Codec::Scalar { model, layout, ranges } => {
+                Codes::Scalar(scalar::QueryModel { model, layout, ranges })
+            }
+            Codec::Float { model, mean } => Codes::Float(float::QueryModel { model, mean }),
         }
     }
 
@@ -264,6 +324,8 @@ impl Codec {
         match self {
             Codec::Saq { layout, .. } => Layout::Saq(layout.clone()),
             Codec::Additive { model, .. } => Layout::Additive(model.layout()),
+            Codec::Scalar { layout, .. } => Layout::Scalar(layout.clone()),
+            Codec::Float { model, .. } => Layout::Float(model.layout()),
         }
     }
 
@@ -271,7 +333,7 @@ impl Codec {
     pub(crate) fn plan(&self) -> &[Segment] {
         match self {
             Codec::Saq { model, .. } => &model.plan,
-            Codec::Additive { .. } => &[],
+            _ => &[],
         }
     }
 
@@ -279,15 +341,15 @@ impl Codec {
     fn lengths(&self) -> &[usize] {
         match self {
             Codec::Saq { layout, .. } => &layout.lengths,
-            Codec::Additive { model, .. } => std::slice::from_ref(&model.frame.dims),
+            _ => std::slice::from_ref(&self.frame().dims),
         }
     }
 
     /// How many centroids each query is multiplied with by [`load`](Codec::load).
     pub(crate) fn centroids(&self) -> usize {
         match self {
-            Codec::Saq { .. } => 0,
             Codec::Additive { inverse, .. } => inverse.len(),
+            _ => 0,
         }
     }
 
@@ -321,6 +383,10 @@ impl Codec {
             Codes::Additive(codes) => {
                 codes.prepare(&loaded.additive, row, &mut query.additive);
             }
+            Codes::Scalar(codes) => {
+                codes.prepare(&query.rotated.values, confidence, &mut query.scalar);
+            }
+            Codes::Float(codes) => codes.prepare(&query.rotated, &mut query.float),
         }
     }
 
@@ -361,9 +427,19 @@ impl Codec {
                 codes.scan(&query.saq, list, blocks, count, threshold, &mut scratch.saq, found);
             }
             Codes::Additive(codes) => {
-                let constants = additive::Constants::One(list.constant);
+                let constants = Constants::One(list.constant);
                 let scratch = &mut scratch.additive;
                 codes.scan(&query.additive, constants, blocks, count, threshold, scratch, found);
+            }
+            Codes::Scalar(codes) => {
+                let constants = Constants::One(list.constant);
+                let scratch = &mut scratch.scalar;
+                codes.scan(&query.scalar, constants, blocks, count, threshold, scratch, found);
+            }
+            Codes::Float(codes) => {
+                let constants = Constants::One(list.constant);
+                let scratch = &mut scratch.float;
+                codes.scan(&query.float, constants, blocks, count, threshold, scratch, found);
             }
         }
     }
@@ -386,7 +462,7 @@ impl Codec {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        let ScanScratch { constants, saq, additive, .. } = scratch;
+        let ScanScratch { constants, saq, additive, scalar, float, .. } = scratch;
         constants.resize(count.div_ceil(BLOCK), [0.0; BLOCK]);
         let lanes = constants.as_flattened_mut();
         let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
@@ -399,8 +475,16 @@ impl Codec {
                     .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
             }
             Codes::Additive(codes) => {
-                let constants = additive::Constants::Each(constants);
+                let constants = Constants::Each(constants);
                 codes.scan(&query.additive, constants, blocks, count, threshold, additive, found);
+            }
+            Codes::Scalar(codes) => {
+                let constants = Constants::Each(constants);
+                codes.scan(&query.scalar, constants, blocks, count, threshold, scalar, found);
+            }
+            Codes::Float(codes) => {
+                let constants = Constants::Each(constants);
+                codes.scan(&query.float, constants, blocks, count, threshold, float, found);
             }
         }
     }
@@ -421,6 +505,11 @@ impl Codec {
                 codes.refine(&query.saq, view, block, v, rest, &mut scratch.refine)
             }
             Codes::Additive(codes) => codes.key(&query.additive, view.constant, block, v),
+            Codes::Scalar(codes) => {
+                let scratch = &mut scratch.refine_scalar;
+                codes.key(&query.scalar, view.constant, block, v, rest, scratch)
+            }
+            Codes::Float(codes) => codes.key(&query.float, block, v),
         }
     }
 }

@@ -306,6 +306,32 @@ pub(crate) fn residuals(set: &TrainingSet<'_>) -> Matrix {
     residuals
 }
 
+/// The matrix (`dims x dim`) that leaves vectors as they are, and appends zeros.
+pub(crate) fn identity(dims: usize, dim: usize) -> Matrix {
+    let mut matrix = Matrix::zeros(dims, dim);
+    for i in 0..dim {
+        matrix.row_mut(i)[i] = 1.0;
+    }
+    matrix
+}
+
+/// Vectors in a basis (`dim x dim`), or as they are, with zeros appended: `rows x dims`.
+pub(crate) fn turned(basis: Option<&Matrix>, vectors: &Matrix, dims: usize) -> Vec<f32> {
+    let dim = vectors.dim();
+    let mut out = Vec::with_capacity(vectors.rows() * dims);
+    let mut append = |values: &[f32]| {
+        for row in values.chunks_exact(dim) {
+            out.extend_from_slice(row);
+            out.resize(out.len() + dims - dim, 0.0);
+        }
+    };
+    match basis {
+        None => append(vectors.data()),
+        Some(basis) => append(&Rotation::of(basis).apply(&vec![0.0; dim], vectors.data())),
+    }
+    out
+}
+
 /// A basis (`dim x dim`), followed by a random rotation inside each segment of so many dimensions, of
 /// which there may be a few more in all: `dims x dim`.
 pub(crate) fn spun(basis: &Matrix, seed: u64, segments: impl Iterator<Item = usize>) -> Matrix {

@@ -4,11 +4,15 @@
 
 pub mod additive;
 mod alone;
+mod blocks;
 pub(crate) mod codec;
+mod estimate;
 mod factor;
+pub(crate) mod float;
 pub(crate) mod frame;
 mod pairs;
 pub mod saq;
+pub(crate) mod scalar;
 mod usage;
 pub(crate) mod view;
 
@@ -36,6 +40,10 @@ use crate::matrix::MAX_DIM;
 /// | `opq:SIZE` | the same behind a rotation that is learnt for it | 0.02 to 4 | 5 to 256 |
 /// | `rvq:SIZE` | RVQ: sums of a centroid of each of as many codebooks as there are bytes | 0.02 to 4 | 5 to 256 |
 /// | `prq:PxSIZE` | `P` parts of the dimensions, each an RVQ, as in `prq:4x24B` | 0.02 to 4 | 5 to 256 |
+/// | `sq:b` | scalar quantization: `b` bits for each dimension, from its own range | 4 to 8 | |
+/// | `lvq:b` | locally-adaptive vector quantization: the same, from the range of each vector | 4 to 8 | |
+/// | `lvq:4xb` | the same in two levels: 4 bits, and `b` for what they leave, as in `lvq:4x8` | 4 and 1 to 8 | |
+/// | `f16`, `bf16` | the values themselves in 16 bits | | |
 ///
 /// Everything but the id is counted: `B` bits make a budget of `B * dim / 8 + 8` bytes a vector. Of its
 /// bytes a quantizer with codebooks keeps one for the additive factor, and two or four where one would be
@@ -63,6 +71,23 @@ pub enum QuantizerSpec {
         /// The size of all of them together.
         size: CodeSize,
     },
+    /// Scalar quantization: a range for each dimension.
+    Sq {
+        /// Bits of a dimension.
+        bits: u32,
+    },
+    /// Locally-adaptive vector quantization: a range for each vector (Aguerrebere, Bhati, Hildebrand,
+    /// Tepper and Willke, VLDB 2023).
+    Lvq {
+        /// Bits of a dimension; with a second level those of the first, which are 4.
+        bits: u32,
+        /// Bits of the second level; 0 for none.
+        second: u32,
+    },
+    /// Values as IEEE 754 binary16.
+    F16,
+    /// Values as bfloat16.
+    Bf16,
 }
 
 /// How large codes and factors of a vector may be.
@@ -116,6 +141,10 @@ impl FromStr for CodeSize {
 /// codebook takes training time and memory.
 pub(crate) const CODEBOOK_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
 
+/// Bits of scalar quantizers with one level, and of the second level where there are two.
+const SCALAR_BITS: std::ops::RangeInclusive<u32> = scalar::SCAN_BITS..=8;
+const SECOND_BITS: std::ops::RangeInclusive<u32> = 1..=8;
+
 /// Kinds of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -123,6 +152,10 @@ pub(crate) enum Family {
     Saq,
     /// Sums of centroids.
     Additive,
+    /// Integers for dimensions.
+    Scalar,
+    /// Values in 16 bits.
+    Float,
 }
 
 impl QuantizerSpec {
@@ -170,11 +203,16 @@ impl QuantizerSpec {
     pub(crate) fn family(&self) -> Family {
         match self {
             QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. } => Family::Saq,
-            _ => Family::Additive,
+            QuantizerSpec::Pq(_)
+            | QuantizerSpec::Opq(_)
+            | QuantizerSpec::Rvq(_)
+            | QuantizerSpec::ProductRvq { .. } => Family::Additive,
+            QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => Family::Scalar,
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 => Family::Float,
         }
     }
 
-    /// The family's name: `saq`, `rabitq`, `erabitq`, `pq`, `opq`, `rvq` or `prq`.
+    /// The family's name: what comes before the colon in [its own](QuantizerSpec).
     pub fn name(&self) -> &'static str {
         match self {
             QuantizerSpec::Saq(_) => "saq",
@@ -184,13 +222,21 @@ impl QuantizerSpec {
             QuantizerSpec::Opq(_) => "opq",
             QuantizerSpec::Rvq(_) => "rvq",
             QuantizerSpec::ProductRvq { .. } => "prq",
+            QuantizerSpec::Sq { .. } => "sq",
+            QuantizerSpec::Lvq { .. } => "lvq",
+            QuantizerSpec::F16 => "f16",
+            QuantizerSpec::Bf16 => "bf16",
         }
     }
 
     /// The size, of quantizers that work to a budget.
     pub(crate) fn size(&self) -> Option<CodeSize> {
         match *self {
-            QuantizerSpec::OneSegment { .. } => None,
+            QuantizerSpec::OneSegment { .. }
+            | QuantizerSpec::Sq { .. }
+            | QuantizerSpec::Lvq { .. }
+            | QuantizerSpec::F16
+            | QuantizerSpec::Bf16 => None,
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq(size)
             | QuantizerSpec::Opq(size)
@@ -201,11 +247,18 @@ impl QuantizerSpec {
 
     /// Average code bits of a dimension; for a budget in bytes, all its bits divided by `dim`.
     pub fn bits(&self, dim: usize) -> f64 {
-        match (self.size(), self) {
-            (Some(CodeSize::Bits(bits)), _) => bits,
-            (Some(CodeSize::Bytes(bytes)), _) => bytes as f64 * 8.0 / dim.max(1) as f64,
-            (None, QuantizerSpec::OneSegment { bits }) => f64::from(*bits),
-            (None, _) => 0.0,
+        match *self {
+            QuantizerSpec::Saq(size)
+            | QuantizerSpec::Pq(size)
+            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Rvq(size)
+            | QuantizerSpec::ProductRvq { size, .. } => match size {
+                CodeSize::Bits(bits) => bits,
+                CodeSize::Bytes(bytes) => bytes as f64 * 8.0 / dim.max(1) as f64,
+            },
+            QuantizerSpec::OneSegment { bits } | QuantizerSpec::Sq { bits } => f64::from(bits),
+            QuantizerSpec::Lvq { bits, second } => f64::from(bits.saturating_add(second)),
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 => 16.0,
         }
     }
 
@@ -223,6 +276,8 @@ impl QuantizerSpec {
         let (bits, bytes) = match self.family() {
             Family::Saq => (0.25..=12.0, 4..=2 * MAX_DIM),
             Family::Additive => (0.02..=4.0, CODEBOOK_BYTES),
+            // These have no size.
+            Family::Scalar | Family::Float => (0.0..=0.0, 0..=0),
         };
         let name = self.name();
         match self.size() {
@@ -247,6 +302,21 @@ impl QuantizerSpec {
             QuantizerSpec::ProductRvq { parts, .. } if !(1..=MAX_PARTS).contains(&parts) => {
                 complain(format!("prq takes 1 to {MAX_PARTS} parts, found {parts}"))
             }
+            QuantizerSpec::Sq { bits } | QuantizerSpec::Lvq { bits, second: 0 }
+                if !SCALAR_BITS.contains(&bits) =>
+            {
+                let (low, high) = SCALAR_BITS.into_inner();
+                complain(format!("{name} takes {low} to {high} bits, found {bits}"))
+            }
+            QuantizerSpec::Lvq { bits, second }
+                if second > 0 && (bits != scalar::SCAN_BITS || !SECOND_BITS.contains(&second)) =>
+            {
+                let (low, high) = SECOND_BITS.into_inner();
+                complain(format!(
+                    "{name} takes {} bits and {low} to {high} more, found {bits}x{second}",
+                    scalar::SCAN_BITS
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -261,6 +331,10 @@ impl fmt::Display for QuantizerSpec {
             QuantizerSpec::OneSegment { bits: 1 } => f.write_str("rabitq"),
             QuantizerSpec::OneSegment { bits } => write!(f, "erabitq:{bits}"),
             QuantizerSpec::ProductRvq { parts, size } => write!(f, "prq:{parts}x{size}"),
+            QuantizerSpec::Sq { bits } => write!(f, "sq:{bits}"),
+            QuantizerSpec::Lvq { bits, second: 0 } => write!(f, "lvq:{bits}"),
+            QuantizerSpec::Lvq { bits, second } => write!(f, "lvq:{bits}x{second}"),
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 => f.write_str(self.name()),
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq(size)
             | QuantizerSpec::Opq(size)
@@ -277,9 +351,9 @@ impl FromStr for QuantizerSpec {
             ConfigError::new(
                 "quantizer",
                 format!(
-                    "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE, rabitq or \
-                     erabitq:BITS, where SIZE is bits a dimension or bytes such as 48B, found \
-                     {text:?}"
+                    "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE, rabitq, \
+                     erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or bf16, where SIZE is bits a \
+                     dimension or bytes such as 48B, found {text:?}"
                 ),
             )
         };
@@ -288,6 +362,7 @@ impl FromStr for QuantizerSpec {
             None => (text, None),
         };
         let size = |text: &str| text.parse::<CodeSize>().map_err(|_| unknown());
+        let bits = |text: &str| text.parse::<u32>().map_err(|_| unknown());
         let spec = match (name, number) {
             ("saq", Some(number)) => QuantizerSpec::Saq(size(number)?),
             ("saq", None) => QuantizerSpec::saq(4.0),
@@ -300,9 +375,21 @@ impl FromStr for QuantizerSpec {
                 QuantizerSpec::ProductRvq { parts, size: size(number)? }
             }
             ("rabitq", None | Some("1")) => QuantizerSpec::rabitq(),
-            ("erabitq" | "caq", Some(number)) => {
-                QuantizerSpec::OneSegment { bits: number.parse().map_err(|_| unknown())? }
-            }
+            ("erabitq" | "caq", Some(number)) => QuantizerSpec::OneSegment { bits: bits(number)? },
+            ("sq", Some(number)) => QuantizerSpec::Sq { bits: bits(number)? },
+            ("lvq", Some(number)) => match number.split_once('x') {
+                Some((first, second)) => {
+                    // 0 is how one level is told.
+                    let second = bits(second)?;
+                    if second == 0 {
+                        return Err(unknown());
+                    }
+                    QuantizerSpec::Lvq { bits: bits(first)?, second }
+                }
+                None => QuantizerSpec::Lvq { bits: bits(number)?, second: 0 },
+            },
+            ("f16", None) => QuantizerSpec::F16,
+            ("bf16", None) => QuantizerSpec::Bf16,
             _ => return Err(unknown()),
         };
         spec.validate()?;
@@ -330,6 +417,11 @@ mod tests {
             "prq:2x0.5",
             "rabitq",
             "erabitq:4",
+            "sq:6",
+            "lvq:8",
+            "lvq:4x8",
+            "f16",
+            "bf16",
         ] {
             let spec: QuantizerSpec = name.parse().unwrap();
             assert_eq!(spec.to_string(), name);
@@ -366,6 +458,16 @@ mod tests {
             "rvq:5",
             "rvq:4B",
             "rvq:257B",
+            "sq",
+            "sq:3",
+            "sq:9",
+            "sq:8B",
+            "lvq:3",
+            "lvq:4x0",
+            "lvq:4x9",
+            "lvq:5x4",
+            "lvq:x4",
+            "f16:1",
         ] {
             assert!(name.parse::<QuantizerSpec>().is_err(), "{name}");
         }

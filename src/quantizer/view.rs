@@ -116,6 +116,26 @@ impl View {
     }
 }
 
+/// What all keys of a vector's list share, or no number for a vector to leave out.
+#[derive(Clone, Copy)]
+pub(crate) enum Constants<'a> {
+    /// The same for all.
+    One(f32),
+    /// For each vector of each block.
+    Each(&'a [[f32; BLOCK]]),
+}
+
+impl Constants<'_> {
+    /// For the vectors of a block.
+    #[inline(always)]
+    pub(crate) fn of_block(self, block: usize) -> [f32; BLOCK] {
+        match self {
+            Constants::One(constant) => [constant; BLOCK],
+            Constants::Each(constants) => constants[block],
+        }
+    }
+}
+
 /// Calls `found` for each of the first `count` vectors whose bound does not exceed `threshold`.
 pub(crate) fn report(
     bounds: &[[f32; BLOCK]],

@@ -78,6 +78,8 @@ section_kinds! {
     CodebookScales = 16, "codebook-scales", mandatory;
     /// What centroids add to a query's inner product with them, where vectors have no factors.
     CodebookOffsets = 17, "codebook-offsets", mandatory;
+    /// The values that codes of each dimension stand for.
+    Ranges = 18, "ranges", mandatory;
 }
 
 impl SectionKind {

@@ -505,6 +505,9 @@ fn queries_that_meet_in_lists_find_the_same() {
         (Metric::Cosine, "saq:2", 12, 0.6),
         (Metric::InnerProduct, "erabitq:3", 7, 1.0),
         (Metric::L2, "rvq:6B", 6, 0.7),
+        (Metric::Cosine, "lvq:6", 9, 0.7),
+        (Metric::InnerProduct, "sq:4", 8, 0.5),
+        (Metric::L2, "f16", 7, 0.6),
     ] {
         let config = IndexConfig { spill, ..config(metric, quantizer, nlist) };
         let index = Index::build(&set.base, &config).unwrap();

@@ -332,6 +332,7 @@ fn extreme_parameters() {
             (kind::CODEBOOK_SCALES, 37),
             (kind::CODEBOOK_OFFSETS, 37),
             (kind::CODEBOOKS, 997),
+            (kind::RANGES, 3),
         ];
         for (kind, stride) in small {
             let section = trial.of(kind);
@@ -431,6 +432,7 @@ fn parameters_that_make_no_sense_are_refused() {
             }
         }
         for kind in [
+            kind::RANGES,
             kind::MEAN,
             kind::ROTATION_SCALES,
             kind::LIST_FACTORS,
@@ -468,10 +470,18 @@ fn reserved_bytes_are_refused() {
     let mut all = Vec::new();
     for mut trial in trials() {
         let meta = trial.of(kind::META);
-        // Each quantizer has fields that mean nothing to the other, and one is for `prq` alone.
-        let [additive, saq] = [vec![92, 96, 100], vec![60, 64, 68, 72, 76]];
-        let mut other = if trial.of(kind::SEGMENTS).length > 0 { additive } else { saq };
-        if trial.original[meta.offset + 36] < 9 {
+        // Each kind of codes has fields that mean nothing to others, and one is for `prq` alone.
+        let (saq, codebooks) = ([60, 64, 68, 72, 76], [92, 100]);
+        let spec = trial.original[meta.offset + 36];
+        let mut other = match spec {
+            0..3 => codebooks.to_vec(),
+            3..11 => saq.to_vec(),
+            _ => [&saq[..], &codebooks].concat(),
+        };
+        if !matches!(spec, 3..14) {
+            other.push(96);
+        }
+        if !matches!(spec, 9 | 10) {
             other.push(104);
         }
         for at in other.into_iter().chain([108]) {

@@ -3,8 +3,8 @@
 
 use nonius::quantizer::saq::Segment;
 use nonius::{
-    BuildError, CodeSize, Index, IndexBuilder, Keep, Matrix, Metric, QualityRow, QuantizerSpec,
-    SearchParams, quality,
+    BuildError, CodeSize, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, QualityRow,
+    QuantizerSpec, SearchParams, quality,
 };
 use nonius_datasets::Synthetic;
 use nonius_tests::{
@@ -178,6 +178,10 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "pq:11B",
                 "opq:0.5",
                 "prq:3x9B",
+                "sq:5",
+                "lvq:6",
+                "lvq:4x8",
+                "bf16",
             ] {
                 for nlist in [1, 10] {
                     let what = format!("{name} {metric} {quantizer} nlist {nlist}");
@@ -194,11 +198,23 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                             CodeSize::Bytes(bytes) => bytes,
                         },
                         QuantizerSpec::OneSegment { bits } => 72 * bits as usize / 8 + 8,
+                        QuantizerSpec::Sq { bits } => 72 * bits as usize / 8 + 4,
+                        QuantizerSpec::Lvq { bits, second } => {
+                            72 * (bits + second) as usize / 8 + 8
+                        }
+                        QuantizerSpec::F16 | QuantizerSpec::Bf16 => 144,
                     };
+                    let scalar = quantizer.starts_with("sq") || quantizer.starts_with("lvq");
                     if info.code_bytes > budget {
                         failures.push(format!("{what}: {} bytes of {budget}", info.code_bytes));
                     }
-                    if info.plan.is_empty() {
+                    if scalar {
+                        // An additive factor of 1, 2 or 4 bytes, or 3, 2 or none fewer.
+                        assert!(matches!(budget - info.code_bytes, 0 | 2 | 3), "{what}");
+                        assert_eq!(info.first_stage_bits, 4 * 72, "{what}");
+                    } else if quantizer.contains("f16") {
+                        assert_eq!(info.code_bytes, budget, "{what}");
+                    } else if info.plan.is_empty() {
                         // A byte for each codebook, and an additive factor but for products of
                         // single codebooks around the mean.
                         assert_eq!(info.code_bytes, budget, "{what}");
@@ -245,14 +261,89 @@ fn a_plan_falls_from_the_leading_dimensions_on() {
     }
 }
 
+/// Every bit of a scalar quantizer halves its errors, the second level of LVQ refines the first, and
+/// estimates are right on average.
+#[test]
+fn scalar_quantizers_err_by_half_with_every_bit() {
+    for (set, nlist) in
+        [(Set::wordnet(Metric::L2), 1), (Set::wordnet(Metric::Cosine), 30), (Set::generated(), 20)]
+    {
+        for names in [
+            ["sq:4", "sq:5", "sq:6", "sq:7", "sq:8"],
+            ["lvq:4", "lvq:4x1", "lvq:4x2", "lvq:4x3", "lvq:4x4"],
+        ] {
+            let rows = names.map(|name| set.measure(name, nlist));
+            for pair in rows.windows(2) {
+                let [fewer, more] = pair else { unreachable!() };
+                for (fewer, more) in
+                    [(fewer.err_nn, more.err_nn), (fewer.err_random, more.err_random)]
+                {
+                    assert!(more < 0.62 * fewer, "{pair:#?}");
+                }
+                assert!(more.recall_at_10 > fewer.recall_at_10 - 0.005, "{pair:#?}");
+            }
+            for row in &rows {
+                assert!(row.bias_nn.abs() < 0.25 * row.err_nn, "{row:#?}");
+            }
+        }
+        // Two levels of four bits are nearly one of eight: the outer steps reach half a step of the
+        // first level beyond the ends.
+        let [one, two] = ["lvq:8", "lvq:4x4"].map(|name| set.measure(name, nlist));
+        assert!(two.err_random < 1.3 * one.err_random, "{one:#?} {two:#?}");
+        let [half, brain] = ["f16", "bf16"].map(|name| set.measure(name, nlist));
+        assert!(half.err_random < 0.2 * brain.err_random, "{half:#?} {brain:#?}");
+        assert!(half.recall_at_10 > 0.995 && brain.recall_at_10 > 0.98, "{half:#?} {brain:#?}");
+    }
+}
+
+/// The first stage of 4 bits loses next to nothing: all that is found without it is found with it.
+#[test]
+fn first_stages_of_scalar_quantizers_lose_nothing() {
+    let set = wordnet();
+    let queries = set.some_queries(60);
+    for (metric, quantizer, nlist, spill) in [
+        (Metric::L2, "sq:8", 1, 0.0),
+        (Metric::L2, "lvq:6", 40, 0.5),
+        (Metric::Cosine, "lvq:4x8", 20, 0.0),
+        (Metric::InnerProduct, "sq:4", 20, 0.4),
+    ] {
+        let config = IndexConfig { spill, ..without_kept(config(metric, quantizer, nlist)) };
+        let index = Index::build(&set.base, &config).unwrap();
+        let (mut missed, mut refined) = (0, 0);
+        for q in 0..queries.rows() {
+            let search = |confidence: f32| {
+                let params = SearchParams { confidence, ..all_lists() };
+                let mut searcher = index.searcher();
+                let found = searcher.search(queries.row(q), 10, &params).unwrap().to_vec();
+                (found, searcher.stats().refined)
+            };
+            let (all, _) = search(f32::MAX);
+            let (found, few) = search(SearchParams::default().confidence);
+            missed += all.iter().filter(|n| !found.contains(n)).count();
+            refined += few;
+        }
+        let what = format!("{metric} {quantizer}: {missed} missed, {refined} refined");
+        assert!(missed <= 1, "{what}");
+        // Most of 5,000 vectors are ruled out, after a first round that refines what it sees.
+        assert!(refined < 60 * 1000, "{what}");
+    }
+}
+
 /// `quality` measured by hand: the estimates are those that a search for all vectors reports.
 #[test]
 fn quality_is_what_a_search_shows() {
     let (base, queries) = synthetic(900, 40, 33);
     for metric in Metric::ALL {
-        for (quantizer, bits, nlist) in
-            [("saq:2", 2.0, 1), ("saq:2", 2.0, 9), ("rvq:10B", 2.0, 1), ("rvq:10B", 2.0, 9)]
-        {
+        for (quantizer, bits, nlist) in [
+            ("saq:2", 2.0, 1),
+            ("saq:2", 2.0, 9),
+            ("rvq:10B", 2.0, 1),
+            ("rvq:10B", 2.0, 9),
+            ("sq:4", 4.0, 9),
+            ("lvq:4x3", 7.0, 1),
+            ("lvq:8", 8.0, 9),
+            ("f16", 16.0, 9),
+        ] {
             let set = Set::new(base.clone(), queries.clone(), metric);
             let row = set.measure(quantizer, nlist);
             let index = Index::build(&base, &config(metric, quantizer, nlist)).unwrap();

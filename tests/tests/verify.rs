@@ -58,6 +58,7 @@ fn verify_names_the_section() {
         (kind::CODEBOOKS, "codebooks"),
         (kind::CODEBOOK_SCALES, "codebook-scales"),
         (kind::CODEBOOK_OFFSETS, "codebook-offsets"),
+        (kind::RANGES, "ranges"),
     ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");

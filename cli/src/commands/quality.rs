@@ -31,7 +31,7 @@ pub(crate) struct QualityArgs {
     #[arg(long, default_value_t = Metric::L2)]
     metric: Metric,
 
-    /// Quantizers, such as saq:1,saq:4,saq:48B,pq:16B,opq:16B,rvq:24B,prq:4x24B,rabitq,erabitq:4
+    /// Quantizers, such as saq:1,saq:48B,pq:16B,opq:16B,rvq:24B,prq:4x24B,sq:8,lvq:4x4,f16,rabitq
     #[arg(
         long,
         value_name = "Q,Q,...",

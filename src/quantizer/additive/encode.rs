@@ -7,6 +7,7 @@ use super::levels::Levels;
 use super::parts::{Codebooks, Part, PartScratch};
 use crate::matrix::subtract;
 use crate::metric::Metric;
+use crate::quantizer::estimate::Estimate;
 use crate::quantizer::frame::{Lists, Rotation, additive_base};
 use crate::train::RowsI16;
 
@@ -89,6 +90,7 @@ impl Encoder {
         let (frame, columns) = (&self.model.frame, self.model.columns());
         let (dim, dims) = (frame.dim, frame.dims);
         let stride = self.model.layout().record_bytes();
+        let estimate = Estimate { share: self.share, weight: self.model.weight };
         let chunks = rows.chunks(ROWS * dim).zip(records.chunks_mut(ROWS * stride));
         for (chunk, (values, records)) in chunks.enumerate() {
             let first = chunk * ROWS;
@@ -116,23 +118,9 @@ impl Encoder {
             let rows = o.chunks_exact(dims).zip(left.chunks_exact_mut(dims));
             let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(columns));
             for (i, ((o, left), (record, code))) in rows.zip(outs).enumerate() {
-                let left_sq = dot_f32(left, left);
-                // What the code stands for.
-                let sum = left;
-                for (sum, o) in sum.iter_mut().zip(o) {
-                    *sum = o - *sum;
-                }
-                let along = centroid(i).map_or(0.0, |c| {
-                    frame.alpha() * (self.model.weight * dot_f32(c, sum) - dot_f32(c, o))
-                });
-                let across = match frame.metric {
-                    Metric::L2 | Metric::Cosine => {
-                        dot_f32(sum, sum) + self.share * left_sq - dot_f32(o, o)
-                    }
-                    Metric::InnerProduct => 0.0,
-                };
+                let factor = estimate.factor(frame, base[i], o, left, centroid(i));
                 record[..columns].copy_from_slice(code);
-                frame.additive.write(base[i] + (along + across), &mut record[columns..]);
+                frame.additive.write(factor, &mut record[columns..]);
             }
         }
     }

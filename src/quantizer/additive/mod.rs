@@ -22,11 +22,9 @@
 //! |q - c - o|^2 ~= |q - c|^2 + |v|^2 + share * |o - v|^2 - 2 weight * <q - c, v>
 //! ```
 //!
-//! The distance to `v` itself is too short for most vectors, by `|o - v|^2`, and too long by as much
-//! for a query that is the vector: what is added of that, and the weight of the inner product, are
-//! fitted in training to pairs of near and of random vectors. All that depends on the vector
-//! alone is in the additive factor, so estimates need nothing but look-ups, and the share corrects
-//! for what each vector's own code left: it finds more of the neighbours than `v` does.
+//! where share and weight are fitted in training to pairs of near and of random vectors. All that depends
+//! on the vector alone is in the additive factor, so estimates need nothing but look-ups, and the share
+//! corrects for what each vector's own code left: it finds more of the neighbours than `v` does.
 //!
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
 //! columns too. There a vector has no factor and no share: the tables of a query hold it all.
@@ -45,7 +43,7 @@ mod train;
 pub use codes::{AdditiveCodes, AdditiveConfig, AdditiveQuantizer};
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use parts::{Part, cut};
-pub(crate) use query::{Constants, Loaded, QueryModel, ScanScratch, Tables};
+pub(crate) use query::{Loaded, QueryModel, ScanScratch, Tables};
 pub(crate) use train::train;
 
 use nonius_simd::BLOCK;

@@ -8,7 +8,7 @@ use nonius_simd::{BLOCK, Panels, Vectorize, level, sum_bytes};
 
 use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
-use crate::quantizer::view::report;
+use crate::quantizer::view::{Constants, report};
 use crate::train::{ROUND, RowsI16};
 
 /// Model and codebooks together: what codes of an index mean.
@@ -54,15 +54,6 @@ pub(crate) struct ScanScratch {
     sums: Vec<u16>,
     bounds: Vec<[f32; BLOCK]>,
     passed: Vec<u32>,
-}
-
-/// What all keys of a vector's list share, or no number for a vector to leave out.
-#[derive(Clone, Copy)]
-pub(crate) enum Constants<'a> {
-    /// The same for all.
-    One(f32),
-    /// For each vector of each block.
-    Each(&'a [[f32; BLOCK]]),
 }
 
 impl QueryModel<'_> {
@@ -204,10 +195,7 @@ impl Vectorize for Bounds<'_> {
         let (slope, offset) = (weight * tables.step, weight * (tables.bias + roundings));
         let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums.as_chunks::<BLOCK>().0);
         for (number, (bounds, (block, sums))) in bounds.iter_mut().zip(blocks).enumerate() {
-            let constants = match constants {
-                Constants::One(constant) => [constant; BLOCK],
-                Constants::Each(constants) => constants[number],
-            };
+            let constants = constants.of_block(number);
             let lanes = bounds.iter_mut().zip(sums).zip(&constants);
             if layout.additive_bytes == 0 {
                 for ((bound, &sum), constant) in lanes {

@@ -8,7 +8,7 @@ use super::CENTROIDS;
 use super::parts::{Part, gather};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
-use crate::quantizer::frame::Rotation;
+use crate::quantizer::frame::{Rotation, identity};
 use crate::train::{Assigner, KMeans, Pca};
 
 /// How often codebooks and rotation are fitted to each other in turn, tries included.
@@ -101,15 +101,6 @@ pub(super) fn learn(
         best.improve(&some, seed)?;
     }
     Ok(best.basis)
-}
-
-/// The matrix (`dims x dim`) that leaves vectors as they are, and appends zeros.
-pub(super) fn identity(dims: usize, dim: usize) -> Matrix {
-    let mut matrix = Matrix::zeros(dims, dim);
-    for i in 0..dim {
-        matrix.row_mut(i)[i] = 1.0;
-    }
-    matrix
 }
 
 /// A basis and codebooks that are fitted to each other.

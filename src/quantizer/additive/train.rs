@@ -10,14 +10,12 @@ use super::residual::{self, ROUNDS, energy};
 use super::rotation;
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
-use crate::matrix::{Matrix, subtract};
-use crate::metric::Metric;
+use crate::quantizer::estimate::Estimate;
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, alpha, random_rotation,
-    residuals, spun,
+    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, alpha, identity,
+    random_rotation, residuals, spun, turned,
 };
-use crate::quantizer::pairs::find_pairs;
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
 use crate::train::Pca;
 
@@ -115,7 +113,7 @@ pub(crate) fn train(
                 progress(done, steps)
             })?),
         };
-        let vectors = turn(basis.as_ref(), &residuals, dims);
+        let vectors = turned(basis.as_ref(), &residuals, dims);
         let (mut begun, mut left_sq) = (Vec::with_capacity(parts.len()), 0.0);
         let mut own = Vec::new();
         for part in &parts {
@@ -164,7 +162,7 @@ pub(crate) fn train(
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
     let (rotation, vectors) = match &basis {
-        None => (Rotation::of(&rotation::identity(dims, dim)), vectors),
+        None => (Rotation::of(&identity(dims, dim)), vectors),
         Some(basis) => {
             let rotation = Rotation::of(&spun(basis, seed, parts.iter().map(|part| part.dims)));
             let mut turned = vec![0.0; vectors.len()];
@@ -180,10 +178,12 @@ pub(crate) fn train(
     };
     let codebooks = Codebooks::new(&parts, &centroids);
     let effort = effort(encoding);
-    let (share, weight) = if factorless {
-        (0.0, 1.0)
+    let estimate = if factorless {
+        Estimate::PLAIN
     } else {
-        fit_estimate(set, &rotation, &codebooks, &vectors, effort, seed)
+        Estimate::fit(set, &rotation, dims, &vectors, 0.0, seed, |some| {
+            encode(&codebooks, some, effort)
+        })
     };
     let mut encoder = Encoder {
         model: Model {
@@ -197,12 +197,12 @@ pub(crate) fn train(
                 additive: if factorless { AdditiveCode::NONE } else { AdditiveCode::EXACT },
             },
             parts,
-            weight,
+            weight: estimate.weight,
         },
         mean: set.mean.to_vec(),
         rotation,
         codebooks,
-        share,
+        share: estimate.share,
         effort,
     };
     if matches!(additive_bytes, 1 | 2) {
@@ -211,23 +211,6 @@ pub(crate) fn train(
     }
     encoder.model.frame.scale = set.scale;
     Ok(encoder)
-}
-
-/// Vectors in a basis (`dim x dim`), or as they are, with zeros appended: `rows x dims`.
-fn turn(basis: Option<&Matrix>, vectors: &Matrix, dims: usize) -> Vec<f32> {
-    let dim = vectors.dim();
-    let mut out = Vec::with_capacity(vectors.rows() * dims);
-    let mut append = |values: &[f32]| {
-        for row in values.chunks_exact(dim) {
-            out.extend_from_slice(row);
-            out.resize(out.len() + dims - dim, 0.0);
-        }
-    };
-    match basis {
-        None => append(vectors.data()),
-        Some(basis) => append(&Rotation::of(basis).apply(&vec![0.0; dim], vectors.data())),
-    }
-    out
 }
 
 /// The range of the additive factors that some of the sample have, and a little more.
@@ -263,10 +246,11 @@ fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
     (low - margin, high + margin)
 }
 
-/// Encodes vectors; returns what codes leave of them.
-fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort, codes: &mut [u8]) -> Vec<f32> {
+/// What codes leave of vectors.
+fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort) -> Vec<f32> {
     let (dims, columns) = (codebooks.dims(), codebooks.columns());
     let mut left = vec![0.0; vectors.len()];
+    let mut codes = vec![0; vectors.len() / dims * columns];
     vectors
         .par_chunks(TASK * dims)
         .zip(codes.par_chunks_mut(TASK * columns))
@@ -277,89 +261,11 @@ fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort, codes: &mut [u
     left
 }
 
-/// Fits share and weight (see [the module](super)) to near and far pairs, by the least squares of
-/// relative errors.
-fn fit_estimate(
-    set: &TrainingSet<'_>,
-    rotation: &Rotation,
-    codebooks: &Codebooks,
-    vectors: &[f32],
-    effort: Effort,
-    seed: u64,
-) -> (f32, f32) {
-    let dims = codebooks.dims();
-    let pairs = find_pairs(set, seed);
-    let mut rows: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    let of_row = |row: u32| &vectors[row as usize * dims..][..dims];
-    let chosen: Vec<f32> = rows.iter().flat_map(|&row| of_row(row).iter().copied()).collect();
-    let mut codes = vec![0; rows.len() * codebooks.columns()];
-    let left = encode(codebooks, &chosen, effort, &mut codes);
-    let centroids = set.lists.map(|(centroids, of_row)| {
-        (rotation.apply(&vec![0.0; set.mean.len()], centroids.data()), of_row)
-    });
-    // The normal equations of (share, weight).
-    let (mut matrix, mut right) = ([[0.0f64; 2]; 2], [0.0f64; 2]);
-    let mut query = Vec::new();
-    for pairs in [&pairs.near, &pairs.far] {
-        let each = 1.0 / pairs.len().max(1) as f64;
-        for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
-            let rotated = rotation.apply(set.mean, set.sample.row(pairs[0].0 as usize));
-            for &(_, x) in pairs {
-                let Ok(at) = rows.binary_search(&x) else { continue };
-                query.clone_from(&rotated);
-                if let Some((centroids, of_row)) = &centroids {
-                    let list = of_row[x as usize] as usize;
-                    subtract(&mut query, &centroids[list * dims..(list + 1) * dims]);
-                }
-                let (o, left) = (of_row(x), &left[at * dims..(at + 1) * dims]);
-                let sum: Vec<f32> = o.iter().zip(left).map(|(o, left)| o - left).collect();
-                let dot = |a: &[f32], b: &[f32]| f64::from(nonius_simd::dot_f32(a, b));
-                let (features, target, scale) = match set.metric {
-                    Metric::L2 | Metric::Cosine => {
-                        let exact = f64::from(nonius_simd::l2_sq_f32(&query, o));
-                        let known = dot(&query, &query) + dot(&sum, &sum);
-                        ([dot(left, left), -2.0 * dot(&query, &sum)], exact - known, exact)
-                    }
-                    Metric::InnerProduct => {
-                        let scale = (dot(&query, &query) * dot(o, o)).sqrt();
-                        ([0.0, dot(&query, &sum)], dot(&query, o), scale)
-                    }
-                };
-                if scale > 0.0 {
-                    let each = each / (scale * scale);
-                    for i in 0..2 {
-                        for j in 0..2 {
-                            matrix[i][j] += each * features[i] * features[j];
-                        }
-                        right[i] += each * features[i] * target;
-                    }
-                }
-            }
-        }
-    }
-    solve(matrix, right)
-}
-
-/// Solves for share and weight, which stay within reason.
-fn solve(matrix: [[f64; 2]; 2], right: [f64; 2]) -> (f32, f32) {
-    let [[a, b], [_, d]] = matrix;
-    let determinant = a * d - b * b;
-    let (share, weight) = if determinant > 1e-9 * a * d {
-        ((right[0] * d - right[1] * b) / determinant, (right[1] * a - right[0] * b) / determinant)
-    } else if d > 0.0 {
-        (0.0, right[1] / d)
-    } else {
-        (0.5, 1.0)
-    };
-    (share.clamp(0.0, 1.5) as f32, weight.clamp(0.5, 2.0) as f32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::matrix::MatrixView;
+    use crate::metric::Metric;
     use crate::quantizer::additive::residual::tests::sums;
 
     fn set(sample: MatrixView<'_>, metric: Metric) -> TrainingSet<'_> {

@@ -3,10 +3,11 @@
 use nonius_simd::{BLOCK, Vectorize};
 
 use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
-use super::layout::{Layout, SegmentLayout, fields};
+use super::layout::{Layout, SegmentLayout};
 use super::rotate::RotatedLanes;
 use super::scale::ScaleFormat;
 use super::{Encoder, SegmentConstants};
+use crate::quantizer::blocks::fields;
 use crate::quantizer::frame::{Lists, additive_base};
 use crate::train::ROUND;
 

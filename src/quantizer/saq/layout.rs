@@ -20,22 +20,7 @@ use nonius_simd::{BLOCK, Fields};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
-
-/// The widths of the fields that the lower `bits` bits of a code are split into, from the top,
-/// each with its shift: 4, then 2, then 1.
-pub(crate) fn fields(bits: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
-    let mut left = bits;
-    std::iter::from_fn(move || {
-        let width = match left {
-            0 => return None,
-            1 => 1,
-            2..=3 => 2,
-            _ => 4,
-        };
-        left -= width;
-        Some((width, left))
-    })
-}
+use crate::quantizer::blocks::{field_place, fields, groups_of, pack_groups};
 
 /// One segment and where its parts lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -223,12 +208,8 @@ impl Layout {
     pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);
         let (codes, factors) = block.split_at_mut(self.groups * BLOCK / 2);
+        pack_groups(records, stride, self.group_bytes(), codes);
         for (v, record) in records.chunks_exact(stride).enumerate() {
-            let (lane, shift) = (v % 16, 4 * (v / 16));
-            for (k, &byte) in record[..self.group_bytes()].iter().enumerate() {
-                codes[2 * k * 16 + lane] |= (byte & 15) << shift;
-                codes[(2 * k + 1) * 16 + lane] |= (byte >> 4) << shift;
-            }
             let from = &record[self.group_bytes()..self.rest_start()];
             for (offset, bytes) in self.factors() {
                 factors[offset * BLOCK + v * bytes..][..bytes]
@@ -241,11 +222,9 @@ impl Layout {
     /// a record but its rest.
     pub(crate) fn unpack_block(&self, block: &[u8], v: usize, record: &mut [u8]) {
         let (codes, factors) = block.split_at(self.groups * BLOCK / 2);
-        let (lane, shift) = (v % 16, 4 * (v / 16));
-        for k in 0..self.group_bytes() {
-            let low = codes[2 * k * 16 + lane] >> shift & 15;
-            let high = codes[(2 * k + 1) * 16 + lane] >> shift & 15;
-            record[k] = low | high << 4;
+        record[..self.group_bytes()].fill(0);
+        for (number, group) in groups_of(codes, v).enumerate() {
+            record[number / 2] |= group << (4 * (number % 2));
         }
         let start = self.group_bytes();
         for (offset, bytes) in self.factors() {
@@ -307,16 +286,6 @@ impl Layout {
     }
 }
 
-/// The byte and the bit of field `i` of `count` fields of `width` bits; see
-/// [`nonius_simd::dot_fields`].
-fn field_place(width: u32, count: usize, i: usize) -> (usize, usize) {
-    match width {
-        4 => (i % (count / 2), 4 * (i / (count / 2))),
-        2 => (i % (count / 4), 2 * (i / (count / 4))),
-        _ => (i / 8, i % 8),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,19 +307,6 @@ mod tests {
             Layout::new(&plan(&[(24, 3), (8, 1)]), &[1, 1], 2, 1),
             Layout::new(&plan(&[(16, 0)]), &[0], 2, 0),
         ]
-    }
-
-    #[test]
-    fn fields_cover_all_bits() {
-        for bits in 0..=13 {
-            let parts: Vec<(u32, u32)> = fields(bits).collect();
-            assert_eq!(parts.iter().map(|p| p.0).sum::<u32>(), bits);
-            let mut left = bits;
-            for (width, shift) in parts {
-                left -= width;
-                assert_eq!(shift, left);
-            }
-        }
     }
 
     #[test]

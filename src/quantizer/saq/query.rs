@@ -14,6 +14,7 @@ use nonius_simd::{FieldQuery, Vectorize};
 use super::Model;
 use super::bound::Bound;
 use super::layout::Layout;
+use crate::quantizer::blocks::round_query;
 use crate::train::ROUND;
 
 /// Model and format together: what codes of an index mean.
@@ -88,8 +89,8 @@ impl Vectorize for Fill<'_> {
         {
             let range = segment.start..segment.start + segment.dims;
             let (q, integers) = (&values[range.clone()], &mut integers[range]);
-            *out = SegmentQuery::default();
-            round(q, integers, out);
+            let (field_step, sum) = round_query(q, integers);
+            *out = SegmentQuery { field_step, sum, ..SegmentQuery::default() };
             let tables = segment.group * 16..(segment.group + segment.groups) * 16;
             let (lut, tops) = (&mut lut[tables.clone()], &mut tops[tables]);
             let [inner, outer] = constants.levels;
@@ -103,23 +104,6 @@ impl Vectorize for Fill<'_> {
             }
         }
     }
-}
-
-/// Rounds a segment of the query to integers.
-#[inline(always)]
-fn round(q: &[f32], integers: &mut [i32], out: &mut SegmentQuery) {
-    // The order of nonnegative floats is that of their bits, whose maximum is a vector operation.
-    let largest = q.iter().fold(0, |m: u32, x| m.max(x.abs().to_bits()));
-    out.field_step = (f32::from_bits(largest) / FieldQuery::MAX as f32).max(1e-30);
-    let inverse = 1.0 / out.field_step;
-    let mut sum = 0i32;
-    for (integer, q) in integers.iter_mut().zip(q) {
-        let rounded = (q * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
-        *integer = rounded.clamp(-FieldQuery::MAX, FieldQuery::MAX);
-        // At most 16,384 dimensions of 14 bits.
-        sum += *integer;
-    }
-    out.sum = i64::from(sum);
 }
 
 /// Builds the first stage's tables of a segment: groups of `PER` dimensions with `LEVELS` levels

@@ -14,7 +14,7 @@ use crate::metric::Metric;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, Rotation, TrainingSet, additive_code, alpha, residuals, spun,
+    Frame, Rotation, TrainingSet, additive_code, alpha, identity, residuals, spun,
 };
 use crate::quantizer::pairs::{Pairs, find_pairs};
 use crate::train::Pca;
@@ -33,13 +33,7 @@ pub(crate) fn train(
 
     // The basis, the variance of the residuals along it, and what near pairs share.
     let (basis, variances) = match spec {
-        QuantizerSpec::OneSegment { .. } => {
-            let mut identity = Matrix::zeros(dim, dim);
-            for i in 0..dim {
-                identity.row_mut(i)[i] = 1.0;
-            }
-            (identity, column_energy(&residuals, dims))
-        }
+        QuantizerSpec::OneSegment { .. } => (identity(dim, dim), column_energy(&residuals, dims)),
         _ => {
             let pca = Pca::fit(residuals.view())?;
             let mut variances = pca.variances;

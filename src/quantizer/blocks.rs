@@ -1,0 +1,101 @@
+//! Where small codes lie: groups of 4 bits in blocks of 32 vectors, and fields in the row of one.
+
+use nonius_simd::{BLOCK, FieldQuery};
+
+use crate::train::ROUND;
+
+/// Bytes of a group in a block: 4 bits of each of 32 vectors.
+pub(crate) const GROUP: usize = BLOCK / 2;
+
+/// The widths of the fields that the lower `bits` bits of a code are split into, from the top,
+/// each with its shift: 4, then 2, then 1.
+pub(crate) fn fields(bits: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+    let mut left = bits;
+    std::iter::from_fn(move || {
+        let width = match left {
+            0 => return None,
+            1 => 1,
+            2..=3 => 2,
+            _ => 4,
+        };
+        left -= width;
+        Some((width, left))
+    })
+}
+
+/// The byte and the bit of field `i` of `count` fields of `width` bits; see
+/// [`nonius_simd::dot_fields`].
+pub(crate) fn field_place(width: u32, count: usize, i: usize) -> (usize, usize) {
+    match width {
+        4 => (i % (count / 2), 4 * (i / (count / 2))),
+        2 => (i % (count / 4), 2 * (i / (count / 4))),
+        _ => (i / 8, i % 8),
+    }
+}
+
+/// Interleaves groups of records: two a byte in the first `bytes` of each of up to 32 records that are
+/// `stride` bytes apart. `groups` is zero before.
+pub(crate) fn pack_groups(records: &[u8], stride: usize, bytes: usize, groups: &mut [u8]) {
+    for (v, record) in records.chunks_exact(stride).enumerate() {
+        let (lane, shift) = (v % GROUP, 4 * (v / GROUP));
+        for (k, &byte) in record[..bytes].iter().enumerate() {
+            groups[2 * k * GROUP + lane] |= (byte & 15) << shift;
+            groups[(2 * k + 1) * GROUP + lane] |= (byte >> 4) << shift;
+        }
+    }
+}
+
+/// The groups of vector `v` of a block, one after the other.
+#[inline]
+pub(crate) fn groups_of(groups: &[u8], v: usize) -> impl Iterator<Item = u8> + '_ {
+    let (lane, shift) = (v % GROUP, 4 * (v / GROUP));
+    groups.as_chunks::<GROUP>().0.iter().map(move |group| group[lane] >> shift & 15)
+}
+
+/// Rounds a part of a query to integers for [`FieldQuery`]; returns what a unit is worth, and the sum
+/// of up to 16,384 of them.
+#[inline(always)]
+pub(crate) fn round_query(q: &[f32], integers: &mut [i32]) -> (f32, i64) {
+    // The order of nonnegative floats is that of their bits, whose maximum is a vector operation.
+    let largest = q.iter().fold(0, |m: u32, x| m.max(x.abs().to_bits()));
+    let step = (f32::from_bits(largest) / FieldQuery::MAX as f32).max(1e-30);
+    let inverse = 1.0 / step;
+    let mut sum = 0i32;
+    for (integer, q) in integers.iter_mut().zip(q) {
+        let rounded = (q * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+        *integer = rounded.clamp(-FieldQuery::MAX, FieldQuery::MAX);
+        sum += *integer;
+    }
+    (step, i64::from(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_cover_all_bits() {
+        for bits in 0..=13 {
+            let parts: Vec<(u32, u32)> = fields(bits).collect();
+            assert_eq!(parts.iter().map(|p| p.0).sum::<u32>(), bits);
+            let mut left = bits;
+            for (width, shift) in parts {
+                left -= width;
+                assert_eq!(shift, left);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_come_back_as_they_were() {
+        let records: Vec<u8> = (0..31 * 5).map(|i| (i * 37 + 11) as u8).collect();
+        let mut groups = vec![0; 6 * GROUP];
+        pack_groups(&records, 5, 3, &mut groups);
+        for v in 0..BLOCK {
+            let found: Vec<u8> = groups_of(&groups, v).collect();
+            let byte = |k: usize| if v < 31 { records[v * 5 + k] } else { 0 };
+            let expected: Vec<u8> = (0..6).map(|k| byte(k / 2) >> (4 * (k % 2)) & 15).collect();
+            assert_eq!(found, expected, "vector {v}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Vectors in 16 bits a value: IEEE 754 binary16, or bfloat16, the upper half of an `f32`.
+//!
+//! A vector is kept relative to the mean, not to the centroid of its list, so nothing but its values is
+//! stored, and a key is a sum over these:
+//!
+//! ```text
+//! |q - x|^2 = |q|^2 + sum over i of x_i (x_i - 2 q_i)
+//! -<q + m, x + m> = -<q + m, m> + sum over i of x_i (-q_i - m_i)
+//! ```
+//!
+//! with `q` and `x` relative to the mean `m`. The first stage reads all of it, 32 vectors side by side,
+//! and its bound is the key.
+
+mod query;
+
+pub(crate) use query::{QueryModel, ScanScratch, Tables};
+
+use half::{bf16, f16};
+use nonius_simd::BLOCK;
+
+use super::QuantizerSpec;
+use super::factor::AdditiveCode;
+use super::frame::{Frame, Rotation, TrainingSet, identity};
+use super::scalar::widen;
+
+/// How a value is kept in 16 bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Format {
+    /// IEEE 754 binary16: 11 bits of precision, up to 65,504.
+    F16,
+    /// bfloat16: 8 bits of precision, as large as `f32`.
+    Bf16,
+}
+
+impl Format {
+    /// The format of a quantizer of this family.
+    pub(crate) fn of(spec: &QuantizerSpec) -> Format {
+        match spec {
+            QuantizerSpec::Bf16 => Format::Bf16,
+            _ => Format::F16,
+        }
+    }
+
+    /// The nearest value in 16 bits; what is too large becomes the largest.
+    fn round(self, value: f32) -> u16 {
+        match self {
+            Format::F16 => {
+                let largest = f32::from(f16::MAX);
+                f16::from_f32_const(value.clamp(-largest, largest)).to_bits()
+            }
+            Format::Bf16 => {
+                let largest = f32::from(bf16::MAX);
+                bf16::from_f32(value.clamp(-largest, largest)).to_bits()
+            }
+        }
+    }
+
+    /// The value of 16 bits; finite for binary16, and for bfloat16 if the bits are those of a finite
+    /// number.
+    #[inline(always)]
+    fn widen(self, bits: u16) -> f32 {
+        match self {
+            Format::F16 => widen(bits),
+            Format::Bf16 => f32::from_bits(u32::from(bits) << 16),
+        }
+    }
+}
+
+/// All that is needed to make sense of codes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) frame: Frame,
+    pub(crate) format: Format,
+}
+
+impl Model {
+    /// Where the bytes of a vector lie.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { dims: self.frame.dims }
+    }
+}
+
+/// Where the bytes of a vector lie: in a record its values, in a block the 32 values of each dimension.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) dims: usize,
+}
+
+impl Layout {
+    /// Bytes of a record: everything that is stored of a vector but its id.
+    pub(crate) fn record_bytes(self) -> usize {
+        2 * self.dims
+    }
+
+    /// Bytes of a block of 32 vectors.
+    pub(crate) fn block_bytes(self) -> usize {
+        self.record_bytes() * BLOCK
+    }
+
+    /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.
+    pub(crate) fn pack_block(self, records: &[u8], stride: usize, block: &mut [u8]) {
+        block.fill(0);
+        for (v, record) in records.chunks_exact(stride).enumerate() {
+            let values = record[..self.record_bytes()].as_chunks::<2>().0;
+            for (row, value) in block.as_chunks_mut::<{ 2 * BLOCK }>().0.iter_mut().zip(values) {
+                row[2 * v..2 * v + 2].copy_from_slice(value);
+            }
+        }
+    }
+}
+
+/// Ready to encode.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoder {
+    pub(crate) model: Model,
+    /// The mean that is subtracted from every vector: `dim` values.
+    pub(crate) mean: Vec<f32>,
+    /// That of queries: the identity.
+    pub(crate) rotation: Rotation,
+}
+
+/// There is nothing to train but the mean.
+pub(crate) fn train(set: &TrainingSet<'_>, spec: &QuantizerSpec) -> Encoder {
+    let dim = set.sample.dim();
+    let dims = dim.next_multiple_of(8);
+    let frame = Frame {
+        metric: set.metric,
+        dim,
+        dims,
+        scale: set.scale,
+        lists: set.lists.is_some(),
+        additive: AdditiveCode::NONE,
+    };
+    Encoder {
+        model: Model { frame, format: Format::of(spec) },
+        mean: set.mean.to_vec(),
+        rotation: Rotation::of(&identity(dims, dim)),
+    }
+}
+
+impl Encoder {
+    /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
+    pub(crate) fn encode_rows(&self, rows: &[f32], scaled: &mut Vec<f32>, records: &mut [u8]) {
+        let Model { frame, format } = &self.model;
+        let rows = frame.scaled(rows, scaled);
+        let records = records.chunks_exact_mut(self.model.layout().record_bytes());
+        for (row, record) in rows.chunks_exact(frame.dim).zip(records) {
+            record.fill(0);
+            let values = record.as_chunks_mut::<2>().0;
+            for (out, (x, mean)) in values.iter_mut().zip(row.iter().zip(&self.mean)) {
+                *out = format.round(x - mean).to_le_bytes();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_rounded_to_the_nearest() {
+        for (format, bits) in [(Format::F16, 11), (Format::Bf16, 8)] {
+            for value in [0.0f32, 1.0, -0.3, 1e-3, 63_000.0, 0.0999, -7.77] {
+                let found = format.widen(format.round(value));
+                assert!(
+                    (found - value).abs() <= value.abs() * 0.5f32.powi(bits),
+                    "{value}: {found}"
+                );
+            }
+            for value in [f32::MAX, -f32::MAX, 1e30] {
+                let found = format.widen(format.round(value));
+                assert!(found.is_finite() && found.signum() == value.signum());
+                assert!(found.abs() >= 65_504.0);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_every_value() {
+        for (dims, count) in [(8, 32), (24, 31), (16, 1)] {
+            let layout = Layout { dims };
+            let stride = layout.record_bytes();
+            let records: Vec<u8> = (0..count * stride).map(|i| (i * 37 + i / 256) as u8).collect();
+            let mut block = vec![99; layout.block_bytes()];
+            layout.pack_block(&records, stride, &mut block);
+            for v in 0..BLOCK {
+                for byte in 0..stride {
+                    let expected = if v < count { records[v * stride + byte] } else { 0 };
+                    assert_eq!(block[byte / 2 * 2 * BLOCK + 2 * v + byte % 2], expected);
+                }
+            }
+        }
+    }
+}

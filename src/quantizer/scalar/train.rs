@@ -1,0 +1,78 @@
+//! Training: ranges of dimensions, and what estimates take from the codes.
+
+use nonius_simd::level;
+use rayon::prelude::*;
+
+use super::encode::{Encoder, Round};
+use super::{Grid, Model, Range, ranges};
+use crate::error::BuildError;
+use crate::quantizer::QuantizerSpec;
+use crate::quantizer::estimate::Estimate;
+use crate::quantizer::factor::AdditiveCode;
+use crate::quantizer::frame::{
+    Frame, Rotation, TrainingSet, additive_code, alpha, identity, residuals, turned,
+};
+
+/// Rows that tell how much codes leave.
+const ROWS: usize = 1 << 12;
+
+/// Trains a quantizer.
+pub(crate) fn train(
+    set: &TrainingSet<'_>,
+    spec: &QuantizerSpec,
+    seed: u64,
+) -> Result<Encoder, BuildError> {
+    let dim = set.sample.dim();
+    let dims = dim.next_multiple_of(8);
+    let grid = Grid::of(spec);
+    let vectors = turned(None, &residuals(set), dims);
+    let ranges = if grid.own { Vec::new() } else { ranges::fit(&vectors, dims, grid.bits()) };
+    let rotation = Rotation::of(&identity(dims, dim));
+    // What codes leave is as likely to lengthen a distance as to shorten it.
+    let estimate = Estimate::fit(set, &rotation, dims, &vectors, -1.0, seed, |some| {
+        left(grid, &ranges, dims, some)
+    });
+
+    let some = &vectors[..vectors.len().min(ROWS * dims)];
+    let energy = |rows: &[f32]| -> f64 {
+        let sum: f64 =
+            rows.chunks_exact(dims).map(|row| f64::from(nonius_simd::dot_f32(row, row))).sum();
+        sum * dims as f64 / rows.len() as f64
+    };
+    let (whole_sq, left_sq) = (energy(some), energy(&left(grid, &ranges, dims, some)));
+    let noise = f64::from(alpha(set.metric)) * (whole_sq * left_sq / dims as f64).sqrt();
+    let additive = match additive_code(set, noise as f32, &[1, 2]) {
+        code if code.step > 0.0 => code,
+        _ => AdditiveCode::EXACT,
+    };
+    Ok(Encoder {
+        model: Model {
+            frame: Frame {
+                metric: set.metric,
+                dim,
+                dims,
+                scale: set.scale,
+                lists: set.lists.is_some(),
+                additive,
+            },
+            grid,
+            weight: estimate.weight,
+        },
+        mean: set.mean.to_vec(),
+        rotation,
+        ranges,
+        share: estimate.share,
+    })
+}
+
+/// What codes leave of residuals.
+fn left(grid: Grid, ranges: &[Range], dims: usize, vectors: &[f32]) -> Vec<f32> {
+    let mut left = vec![0.0; vectors.len()];
+    left.par_chunks_mut(dims).zip(vectors.par_chunks(dims)).for_each_init(
+        || vec![0; dims],
+        |codes, (left, o)| {
+            level().vectorize(Round { grid, o, ranges, codes, left });
+        },
+    );
+    left
+}
