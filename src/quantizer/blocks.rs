@@ -62,7 +62,8 @@ pub(crate) fn round_query(q: &[f32], integers: &mut [i32]) -> (f32, i64) {
     let inverse = 1.0 / step;
     let mut sum = 0i32;
     for (integer, q) in integers.iter_mut().zip(q) {
-        let rounded = (q * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+        // Whatever a query of no numbers gives: it is cut off.
+        let rounded = ((q * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         *integer = rounded.clamp(-FieldQuery::MAX, FieldQuery::MAX);
         sum += *integer;
     }
