@@ -116,7 +116,7 @@ class Index:
         if spec > 2:
             expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
                                               self.near_mean, self.near_deviation), (0,) * 5)
-        if not 3 <= spec <= 10:
+        if not (3 <= spec <= 10 or spec >= 16):
             expect("fields of meta for codebooks", (self.columns, self.parts, self.spec_parts),
                    (0, 0, 0))
         self.lay_out(part)
@@ -401,11 +401,13 @@ class Saq(Index):
 
 class Additive(Index):
     KINDS_OF_ITS_OWN = {"codebooks", "codebook-scales", "codebook-offsets"}
-    SPECS = tuple(range(3, 11))
+    SPECS = tuple(range(3, 11)) + tuple(range(16, 20))
     STEPPED_BYTES, STEPLESS_BYTES = (1, 2), (0, 4)
 
     def lay_out(self, part):
-        expect_among("columns", self.columns, range(1, 257))
+        self.bits = 4 if self.spec > 15 else 8
+        self.numbers = 2 ** self.bits
+        expect_among("columns", self.columns, range(1, 2048 // self.bits + 1))
         expect_among("parts", self.parts, range(1, min(self.columns, self.dim) + 1))
         # For each column the first dimension, how many, and where its centroids lie.
         self.column, start, at = [], 0, 0
@@ -414,10 +416,10 @@ class Additive(Index):
             if p + 1 == self.parts:
                 dims = self.dims - start
             levels = self.columns // self.parts + (p < self.columns % self.parts)
-            self.column += [(start, dims, at, 256 * level) for level in range(levels)]
+            self.column += [(start, dims, at, self.numbers * level) for level in range(levels)]
             start += dims
-            at += 256 * levels * up(dims, 2)
-        rows = 256 * self.columns
+            at += self.numbers * levels * up(dims, 2)
+        rows = self.numbers * self.columns
         expect("length of codebook-scales", len(part["codebook-scales"]), 4 * rows)
         expect("length of codebooks", len(part["codebooks"]), 2 * at)
         expect("length of codebook-offsets", len(part["codebook-offsets"]),
@@ -426,17 +428,19 @@ class Additive(Index):
         self.codebooks = array("h", part["codebooks"])
         self.offsets = array("f", part["codebook-offsets"])
         self.factor_sizes = [self.additive_bytes]
-        self.code_bytes, self.rest_bytes = 32 * self.columns, 0
+        self.code_bytes, self.rest_bytes = 32 * up(self.columns * self.bits, 8) // 8, 0
 
     def first_codes(self, block, lane):
         """The number of a centroid for each column."""
-        return block[lane:self.code_bytes:32]
+        if self.bits == 8:
+            return block[lane:self.code_bytes:32]
+        return [block[16 * k + lane % 16] >> 4 * (lane // 16) & 15 for k in range(self.columns)]
 
     def sum(self, code):
         """The sum of the centroids of a code."""
         out = [0.0] * self.dims
         for k, ((start, dims, at, row), number) in enumerate(zip(self.column, code)):
-            scale = self.row_scales[256 * k + number]
+            scale = self.row_scales[self.numbers * k + number]
             for i in range(dims):
                 out[start + i] += scale * self.codebooks[at + panel(row + number, i, up(dims, 2))]
         return out
@@ -453,7 +457,7 @@ class Additive(Index):
         if self.additive_bytes:
             k += self.additive(factor)
         else:
-            product += sum(self.offsets[256 * k + number] for k, number in enumerate(code))
+            product += sum(self.offsets[self.numbers * k + number] for k, number in enumerate(code))
         return self.distance(k - alpha * self.weight * product), -inf
 
 

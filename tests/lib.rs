@@ -175,7 +175,7 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 13] = [
+pub const QUANTIZERS: [&str; 14] = [
     "saq:4",
     "saq:0.5",
     "saq:12",
@@ -184,6 +184,7 @@ pub const QUANTIZERS: [&str; 13] = [
     "rvq:12B",
     "pq:12B",
     "opq:9B",
+    "pq4:9B",
     "prq:3x12B",
     "sq:8",
     "lvq:8",

@@ -75,6 +75,12 @@ def pq(name, dim, bytes_):
     return Faiss(name, dim, f"PQ{bytes_}x8np")
 
 
+def pq4(name, dim, bytes_):
+    parts = 2 * bytes_
+    padded = -(-dim // parts) * parts
+    return Padded(name, dim, padded, f"PQ{parts}x4np")
+
+
 def opq(name, dim, bytes_):
     padded = -(-dim // bytes_) * bytes_
     return Padded(name, dim, padded, f"OPQ{bytes_},PQ{bytes_}x8np")
@@ -166,6 +172,7 @@ class Rabitqlib:
 # Name: how to make it from (name, dim, number); the number is bytes or bits.
 CODECS = {
     "pq": pq,
+    "pq4": pq4,
     "opq": opq,
     "rq": Additive,
     "lsq": Additive,

@@ -13,8 +13,8 @@ use crate::storage::{Container, SectionKind};
 /// The most dimensions of a segment or of a scalar quantizer: what [`nonius_simd::dot_fields`] takes.
 const MAX_SEGMENT: usize = 16_384;
 
-/// The most bytes of the code of an additive quantizer.
-const MAX_COLUMNS: u32 = *CODEBOOK_BYTES.end() as u32;
+/// The most bits of the code of an additive quantizer.
+const MAX_CODE_BITS: u32 = 8 * *CODEBOOK_BYTES.end() as u32;
 
 /// Reads what the quantizer `spec` needs beside `frame`.
 pub(super) fn read(
@@ -113,14 +113,16 @@ fn additive_codec(
     frame: Frame,
 ) -> Result<Codec, OpenError> {
     let Meta { columns, parts, .. } = *meta;
-    if !(1..=MAX_COLUMNS).contains(&columns) {
-        let message = format!("expected 1 to {MAX_COLUMNS} columns, found {columns}");
+    let bits = additive::column_bits(&spec);
+    let most = MAX_CODE_BITS / bits;
+    if !(1..=most).contains(&columns) {
+        let message = format!("expected 1 to {most} columns, found {columns}");
         return Err(OpenError::corrupt("meta", message));
     }
     let most = (columns as usize).min(frame.dim);
     let expected = match spec {
         QuantizerSpec::ProductRvq { parts, .. } => parts.min(most),
-        QuantizerSpec::Pq(_) | QuantizerSpec::Opq(_) => columns as usize,
+        QuantizerSpec::Pq { .. } | QuantizerSpec::Opq { .. } => columns as usize,
         _ => 1,
     };
     if parts as usize != expected || expected > most {
@@ -137,9 +139,9 @@ fn additive_codec(
     finite("codebook-scales", &inverse)?;
     let offsets = container.shared::<f32>(SectionKind::CodebookOffsets)?;
     finite("codebook-offsets", &offsets)?;
-    let parts = additive::cut(frame.dim, frame.dims, columns as usize, parts as usize);
+    let parts = additive::cut(frame.dim, frame.dims, columns as usize, parts as usize, 1 << bits);
     Ok(Codec::Additive {
-        model: additive::Model { frame, parts, weight: meta.weight },
+        model: additive::Model { frame, bits, parts, weight: meta.weight },
         codebooks: container.shared(SectionKind::Codebooks)?,
         inverse,
         offsets,

@@ -11,7 +11,7 @@ use super::codecs;
 use super::config::Keep;
 use super::rank::FINER;
 use crate::error::OpenError;
-use crate::quantizer::additive::{self, CENTROIDS};
+use crate::quantizer::additive;
 use crate::quantizer::codec::{Codec, Encoder, Layout};
 use crate::quantizer::frame::{Frame, RotationView};
 use crate::quantizer::saq::{self, SegmentConstants};
@@ -51,7 +51,8 @@ pub(crate) struct Meta {
     pub(crate) lists: u32,
     /// The quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment, 3 `rvq:B`,
     /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`, 11 `sq:b`,
-    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`.
+    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`, 16 `pq4:B`, 17 `pq4:NB`, 18 `opq4:B`,
+    /// 19 `opq4:NB`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -68,7 +69,7 @@ pub(crate) struct Meta {
     pub(crate) spilled: u64,
     /// Bits of a place that number the vectors of a list.
     pub(crate) number_bits: u32,
-    /// Additive quantizers: how many centroids make a vector, which is the bytes of a code.
+    /// Additive quantizers: how many centroids make a vector.
     pub(crate) columns: u32,
     /// Additive and scalar quantizers: what inner products with what codes stand for are multiplied by.
     pub(crate) weight: f32,
@@ -165,8 +166,10 @@ impl Meta {
             QuantizerSpec::Saq(_) => (0, 0),
             QuantizerSpec::OneSegment { .. } => (2, 0),
             QuantizerSpec::Rvq(_) => (3, 0),
-            QuantizerSpec::Pq(_) => (5, 0),
-            QuantizerSpec::Opq(_) => (7, 0),
+            QuantizerSpec::Pq { bits: 4, .. } => (16, 0),
+            QuantizerSpec::Pq { .. } => (5, 0),
+            QuantizerSpec::Opq { bits: 4, .. } => (18, 0),
+            QuantizerSpec::Opq { .. } => (7, 0),
             QuantizerSpec::ProductRvq { parts, .. } => (9, parts as u32),
             QuantizerSpec::Sq { .. } => (11, 0),
             QuantizerSpec::Lvq { second: 0, .. } => (12, 0),
@@ -224,10 +227,10 @@ impl Meta {
             2 => QuantizerSpec::OneSegment { bits: few },
             3 => QuantizerSpec::Rvq(bits),
             4 => QuantizerSpec::Rvq(bytes),
-            5 => QuantizerSpec::Pq(bits),
-            6 => QuantizerSpec::Pq(bytes),
-            7 => QuantizerSpec::Opq(bits),
-            8 => QuantizerSpec::Opq(bytes),
+            5 => QuantizerSpec::Pq { size: bits, bits: 8 },
+            6 => QuantizerSpec::Pq { size: bytes, bits: 8 },
+            7 => QuantizerSpec::Opq { size: bits, bits: 8 },
+            8 => QuantizerSpec::Opq { size: bytes, bits: 8 },
             9 => QuantizerSpec::ProductRvq { parts, size: bits },
             10 => QuantizerSpec::ProductRvq { parts, size: bytes },
             11 => QuantizerSpec::Sq { bits: few },
@@ -235,6 +238,10 @@ impl Meta {
             13 if few > 0 => QuantizerSpec::Lvq { bits: SCAN_BITS, second: few },
             14 if few == 16 => QuantizerSpec::F16,
             15 if few == 16 => QuantizerSpec::Bf16,
+            16 => QuantizerSpec::Pq { size: bits, bits: 4 },
+            17 => QuantizerSpec::Pq { size: bytes, bits: 4 },
+            18 => QuantizerSpec::Opq { size: bits, bits: 4 },
+            19 => QuantizerSpec::Opq { size: bytes, bits: 4 },
             other => {
                 return Err(OpenError::corrupt(
                     "meta",
@@ -354,10 +361,10 @@ pub(crate) fn section_lengths(
             lengths.push((SectionKind::Segments, bytes, 64));
         }
         Layout::Additive(layout) => {
-            let rows = wide(layout.columns * CENTROIDS);
+            let rows = wide(layout.columns * layout.centroids());
             let offsets = if layout.additive_bytes == 0 { rows * 4 } else { 0 };
             let (dims, columns) = (meta.dims as usize, layout.columns);
-            let parts = additive::cut(dim, dims, columns, meta.parts as usize);
+            let parts = additive::cut(dim, dims, columns, meta.parts as usize, layout.centroids());
             let values = parts.iter().map(|part| part.packed_values()).sum::<usize>();
             lengths.push((SectionKind::CodebookOffsets, offsets, 64));
             lengths.push((SectionKind::CodebookScales, rows * 4, 64));

@@ -121,8 +121,8 @@ impl Encoder {
     /// A count of how often records name each centroid, of quantizers that have codebooks.
     pub(crate) fn uses(&self) -> Uses {
         match self {
-            Encoder::Additive(additive) => Uses::new(additive.model.columns()),
-            _ => Uses::new(0),
+            Encoder::Additive(additive) => Uses::new(Some(additive.model.layout())),
+            _ => Uses::new(None),
         }
     }
 
@@ -201,7 +201,7 @@ impl Layout {
     pub(crate) fn first_stage_bits(&self) -> usize {
         match self {
             Layout::Saq(layout) => 4 * layout.groups,
-            Layout::Additive(layout) => 8 * layout.columns,
+            Layout::Additive(layout) => layout.bits as usize * layout.columns,
             Layout::Scalar(layout) => scalar::SCAN_BITS as usize * layout.dims,
             Layout::Float(layout) => 16 * layout.dims,
         }
@@ -211,7 +211,7 @@ impl Layout {
     pub(crate) fn table_bytes(&self) -> usize {
         match self {
             Layout::Saq(layout) => 16 * layout.groups,
-            Layout::Additive(layout) => 256 * layout.columns,
+            Layout::Additive(layout) => layout.centroids() * layout.columns,
             Layout::Scalar(layout) => 16 * layout.dims,
             Layout::Float(layout) => 4 * layout.dims,
         }

@@ -38,6 +38,7 @@ use crate::matrix::MAX_DIM;
 /// | `erabitq:b` | the quality of Extended RaBitQ: one segment of `b` bits a dimension | 1 to 13 | |
 /// | `pq:SIZE` | product quantization: a codebook of 256 centroids for each of as many parts of the dimensions as there are bytes | 0.02 to 4 | 5 to 256 |
 /// | `opq:SIZE` | the same behind a rotation that is learnt for it | 0.02 to 4 | 5 to 256 |
+/// | `pq4:SIZE`, `opq4:SIZE` | the same with two parts for each byte, and 16 centroids each | 0.02 to 4 | 5 to 256 |
 /// | `rvq:SIZE` | RVQ: sums of a centroid of each of as many codebooks as there are bytes | 0.02 to 4 | 5 to 256 |
 /// | `prq:PxSIZE` | `P` parts of the dimensions, each an RVQ, as in `prq:4x24B` | 0.02 to 4 | 5 to 256 |
 /// | `sq:b` | scalar quantization: `b` bits for each dimension, from its own range | 4 to 8 | |
@@ -59,9 +60,19 @@ pub enum QuantizerSpec {
         bits: u32,
     },
     /// Product quantization (Jegou, Douze and Schmid, PAMI 2011).
-    Pq(CodeSize),
+    Pq {
+        /// Its size.
+        size: CodeSize,
+        /// Bits of the number of a centroid: 8, or 4 for 16 centroids, twice as many parts, and faster scans.
+        bits: u32,
+    },
     /// Product quantization behind a learnt rotation (Ge, He, Ke and Sun, CVPR 2013).
-    Opq(CodeSize),
+    Opq {
+        /// Its size.
+        size: CodeSize,
+        /// Bits of the number of a centroid, 8 or 4.
+        bits: u32,
+    },
     /// Residual vector quantization (Chen, Guan and Wang, Sensors 2010).
     Rvq(CodeSize),
     /// A product of RVQs.
@@ -181,12 +192,12 @@ impl QuantizerSpec {
 
     /// PQ within `bytes` bytes a vector.
     pub fn pq_bytes(bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::Pq(CodeSize::Bytes(bytes))
+        QuantizerSpec::Pq { size: CodeSize::Bytes(bytes), bits: 8 }
     }
 
     /// OPQ within `bytes` bytes a vector.
     pub fn opq_bytes(bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::Opq(CodeSize::Bytes(bytes))
+        QuantizerSpec::Opq { size: CodeSize::Bytes(bytes), bits: 8 }
     }
 
     /// RVQ within `bytes` bytes a vector.
@@ -203,8 +214,8 @@ impl QuantizerSpec {
     pub(crate) fn family(&self) -> Family {
         match self {
             QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. } => Family::Saq,
-            QuantizerSpec::Pq(_)
-            | QuantizerSpec::Opq(_)
+            QuantizerSpec::Pq { .. }
+            | QuantizerSpec::Opq { .. }
             | QuantizerSpec::Rvq(_)
             | QuantizerSpec::ProductRvq { .. } => Family::Additive,
             QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => Family::Scalar,
@@ -218,8 +229,10 @@ impl QuantizerSpec {
             QuantizerSpec::Saq(_) => "saq",
             QuantizerSpec::OneSegment { bits: 1 } => "rabitq",
             QuantizerSpec::OneSegment { .. } => "erabitq",
-            QuantizerSpec::Pq(_) => "pq",
-            QuantizerSpec::Opq(_) => "opq",
+            QuantizerSpec::Pq { bits: 4, .. } => "pq4",
+            QuantizerSpec::Pq { .. } => "pq",
+            QuantizerSpec::Opq { bits: 4, .. } => "opq4",
+            QuantizerSpec::Opq { .. } => "opq",
             QuantizerSpec::Rvq(_) => "rvq",
             QuantizerSpec::ProductRvq { .. } => "prq",
             QuantizerSpec::Sq { .. } => "sq",
@@ -238,8 +251,8 @@ impl QuantizerSpec {
             | QuantizerSpec::F16
             | QuantizerSpec::Bf16 => None,
             QuantizerSpec::Saq(size)
-            | QuantizerSpec::Pq(size)
-            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Pq { size, .. }
+            | QuantizerSpec::Opq { size, .. }
             | QuantizerSpec::Rvq(size)
             | QuantizerSpec::ProductRvq { size, .. } => Some(size),
         }
@@ -249,8 +262,8 @@ impl QuantizerSpec {
     pub fn bits(&self, dim: usize) -> f64 {
         match *self {
             QuantizerSpec::Saq(size)
-            | QuantizerSpec::Pq(size)
-            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Pq { size, .. }
+            | QuantizerSpec::Opq { size, .. }
             | QuantizerSpec::Rvq(size)
             | QuantizerSpec::ProductRvq { size, .. } => match size {
                 CodeSize::Bits(bits) => bits,
@@ -299,6 +312,11 @@ impl QuantizerSpec {
             QuantizerSpec::OneSegment { bits } if !(1..=saq::MAX_BITS).contains(&bits) => {
                 complain(format!("erabitq takes 1 to {} bits, found {bits}", saq::MAX_BITS))
             }
+            QuantizerSpec::Pq { bits, .. } | QuantizerSpec::Opq { bits, .. }
+                if !matches!(bits, 4 | 8) =>
+            {
+                complain(format!("{name} takes columns of 4 or 8 bits, found {bits}"))
+            }
             QuantizerSpec::ProductRvq { parts, .. } if !(1..=MAX_PARTS).contains(&parts) => {
                 complain(format!("prq takes 1 to {MAX_PARTS} parts, found {parts}"))
             }
@@ -336,8 +354,8 @@ impl fmt::Display for QuantizerSpec {
             QuantizerSpec::Lvq { bits, second } => write!(f, "lvq:{bits}x{second}"),
             QuantizerSpec::F16 | QuantizerSpec::Bf16 => f.write_str(self.name()),
             QuantizerSpec::Saq(size)
-            | QuantizerSpec::Pq(size)
-            | QuantizerSpec::Opq(size)
+            | QuantizerSpec::Pq { size, .. }
+            | QuantizerSpec::Opq { size, .. }
             | QuantizerSpec::Rvq(size) => write!(f, "{}:{size}", self.name()),
         }
     }
@@ -351,8 +369,8 @@ impl FromStr for QuantizerSpec {
             ConfigError::new(
                 "quantizer",
                 format!(
-                    "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE, rabitq, \
-                     erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or bf16, where SIZE is bits a \
+                    "expected saq:SIZE, pq:SIZE, pq4:SIZE, opq:SIZE, opq4:SIZE, rvq:SIZE, \
+                     prq:PARTSxSIZE, rabitq, erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or bf16, where SIZE is bits a \
                      dimension or bytes such as 48B, found {text:?}"
                 ),
             )
@@ -366,8 +384,10 @@ impl FromStr for QuantizerSpec {
         let spec = match (name, number) {
             ("saq", Some(number)) => QuantizerSpec::Saq(size(number)?),
             ("saq", None) => QuantizerSpec::saq(4.0),
-            ("pq", Some(number)) => QuantizerSpec::Pq(size(number)?),
-            ("opq", Some(number)) => QuantizerSpec::Opq(size(number)?),
+            ("pq", Some(number)) => QuantizerSpec::Pq { size: size(number)?, bits: 8 },
+            ("pq4", Some(number)) => QuantizerSpec::Pq { size: size(number)?, bits: 4 },
+            ("opq", Some(number)) => QuantizerSpec::Opq { size: size(number)?, bits: 8 },
+            ("opq4", Some(number)) => QuantizerSpec::Opq { size: size(number)?, bits: 4 },
             ("rvq", Some(number)) => QuantizerSpec::Rvq(size(number)?),
             ("prq", Some(number)) => {
                 let (parts, number) = number.split_once('x').ok_or_else(unknown)?;
@@ -413,6 +433,8 @@ mod tests {
             "pq:1",
             "opq:0.25",
             "opq:32B",
+            "pq4:16B",
+            "opq4:1",
             "prq:4x24B",
             "prq:2x0.5",
             "rabitq",
@@ -444,6 +466,8 @@ mod tests {
             "pq",
             "opq:4B",
             "opq:16B2",
+            "pq4:4B",
+            "pq6:16B",
             "prq:16B",
             "prq:0x16B",
             "prq:x16B",

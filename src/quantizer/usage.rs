@@ -1,6 +1,6 @@
 //! How codebooks are used.
 
-use super::additive::CENTROIDS;
+use super::additive::Layout;
 
 /// How much of a codebook the codes of a set of vectors use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,38 +17,44 @@ pub struct CodebookUse {
 
 /// Counts how often codes name each centroid.
 pub(crate) struct Uses {
-    codebooks: usize,
+    /// None of quantizers without codebooks.
+    layout: Option<Layout>,
+    /// Codebooks x centroids.
     counts: Vec<u32>,
 }
 
 impl Uses {
-    /// For codes that name a centroid of each of so many codebooks.
-    pub(crate) fn new(codebooks: usize) -> Uses {
-        Uses { codebooks, counts: vec![0; codebooks * CENTROIDS] }
+    /// For codes of a layout.
+    pub(crate) fn new(layout: Option<Layout>) -> Uses {
+        let entries = layout.map_or(0, |layout| layout.columns * layout.centroids());
+        Uses { layout, counts: vec![0; entries] }
     }
 
     /// Counts records that begin with their codes, each `stride` bytes.
     pub(crate) fn add(&mut self, records: &[u8], stride: usize) {
-        if self.codebooks == 0 {
-            return;
-        }
+        let Some(layout) = self.layout else { return };
         for record in records.chunks_exact(stride) {
-            let codebooks = self.counts.as_chunks_mut::<CENTROIDS>().0;
-            for (counts, &code) in codebooks.iter_mut().zip(record) {
-                let count = &mut counts[usize::from(code)];
-                *count = count.saturating_add(1);
-            }
+            self.count(layout.unpack(record));
         }
     }
 
-    /// How often each centroid is named: `codebooks * 256`.
+    /// Counts the number of each column of a code.
+    pub(crate) fn count(&mut self, code: impl Iterator<Item = u8>) {
+        let Some(layout) = self.layout else { return };
+        for (counts, number) in self.counts.chunks_exact_mut(layout.centroids()).zip(code) {
+            let count = &mut counts[usize::from(number)];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// How often each centroid is named: codebooks times centroids.
     pub(crate) fn into_counts(self) -> Vec<u32> {
         self.counts
     }
 
     /// What was counted, for each codebook.
     pub(crate) fn report(&self) -> Vec<CodebookUse> {
-        let of_codebook = |counts: &[u32; CENTROIDS]| {
+        let of_codebook = |counts: &[u32]| {
             let all = counts.iter().map(|&count| u64::from(count)).sum::<u64>().max(1) as f64;
             let entropy: f64 = counts
                 .iter()
@@ -57,12 +63,13 @@ impl Uses {
                 .map(|share| -share * share.log2())
                 .sum();
             CodebookUse {
-                centroids: CENTROIDS,
+                centroids: counts.len(),
                 used: counts.iter().filter(|&&count| count > 0).count(),
                 perplexity: entropy.exp2(),
             }
         };
-        self.counts.as_chunks::<CENTROIDS>().0.iter().map(of_codebook).collect()
+        let Some(layout) = self.layout else { return Vec::new() };
+        self.counts.chunks_exact(layout.centroids()).map(of_codebook).collect()
     }
 }
 
@@ -72,7 +79,8 @@ mod tests {
 
     #[test]
     fn perplexity_is_the_number_of_equal_shares() {
-        let mut uses = Uses::new(3);
+        let layout = |columns, bits| Some(Layout { columns, bits, additive_bytes: 1 });
+        let mut uses = Uses::new(layout(3, 8));
         // Codes of the first codebook are all different, of the second 0 or 1, of the third equal.
         let records: Vec<u8> = (0..=255).flat_map(|i| [i, i % 2, 9, 77]).collect();
         uses.add(&records[..400], 4);
@@ -84,9 +92,15 @@ mod tests {
             assert!((found.perplexity - expected).abs() < 1e-9, "{found:?}");
         }
         // A quarter and three quarters: 2^(0.25 log 4 + 0.75 log 4/3).
-        let mut uses = Uses::new(1);
+        let mut uses = Uses::new(layout(1, 8));
         uses.add(&[0, 1, 1, 1], 1);
         assert!((uses.report()[0].perplexity - 1.7547653506).abs() < 1e-9);
-        assert!(Uses::new(0).report().is_empty());
+        // Two columns a byte: the first is 3 and 4, the second 15, the third 0.
+        let mut uses = Uses::new(layout(3, 4));
+        uses.add(&[0xf3, 0, 9, 0xf4, 0, 9], 3);
+        let found: Vec<(usize, usize)> =
+            uses.report().iter().map(|u| (u.centroids, u.used)).collect();
+        assert_eq!(found, [(16, 2), (16, 1), (16, 1)]);
+        assert!(Uses::new(None).report().is_empty());
     }
 }

@@ -475,10 +475,10 @@ fn reserved_bytes_are_refused() {
         let spec = trial.original[meta.offset + 36];
         let mut other = match spec {
             0..3 => codebooks.to_vec(),
-            3..11 => saq.to_vec(),
+            3..11 | 16..20 => saq.to_vec(),
             _ => [&saq[..], &codebooks].concat(),
         };
-        if !matches!(spec, 3..14) {
+        if !matches!(spec, 3..14 | 16..20) {
             other.push(96);
         }
         if !matches!(spec, 9 | 10) {

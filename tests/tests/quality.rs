@@ -177,6 +177,7 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "rvq:7B",
                 "pq:11B",
                 "opq:0.5",
+                "pq4:11B",
                 "prq:3x9B",
                 "sq:5",
                 "lvq:6",
@@ -191,8 +192,8 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                     let budget = match spec(quantizer) {
                         QuantizerSpec::Saq(size)
                         | QuantizerSpec::Rvq(size)
-                        | QuantizerSpec::Pq(size)
-                        | QuantizerSpec::Opq(size)
+                        | QuantizerSpec::Pq { size, .. }
+                        | QuantizerSpec::Opq { size, .. }
                         | QuantizerSpec::ProductRvq { size, .. } => match size {
                             CodeSize::Bits(bits) => (bits * 72.0 / 8.0) as usize + 8,
                             CodeSize::Bytes(bytes) => bytes,
@@ -219,7 +220,9 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                         // single codebooks around the mean.
                         assert_eq!(info.code_bytes, budget, "{what}");
                         let factor = budget - info.first_stage_bits / 8;
-                        let none = quantizer.contains("pq:") && nlist == 1;
+                        let product =
+                            ["pq:", "opq:", "pq4:"].iter().any(|name| quantizer.starts_with(name));
+                        let none = product && nlist == 1;
                         let right = if none { factor == 0 } else { matches!(factor, 1 | 2 | 4) };
                         assert!(right, "{what}: {factor}");
                     } else {

@@ -60,6 +60,8 @@ fn a_flat_index_and_additive_quantizers_agree() {
             ("rvq:6B", Encoding::Fast, 1, 6),
             ("pq:7B", Encoding::Full, 7, 7),
             ("opq:9B", Encoding::Full, 9, 9),
+            ("opq4:9B", Encoding::Full, 18, 9),
+            ("pq4:100B", Encoding::Full, 45, 23),
             ("prq:2x6B", Encoding::Fast, 2, 6),
         ] {
             let what = format!("{metric} {name} {encoding:?}");
@@ -75,7 +77,8 @@ fn a_flat_index_and_additive_quantizers_agree() {
             let (codebooks, levels) = (quantizer.codebooks(), quantizer.levels());
             assert_eq!(levels, codebooks.div_ceil(parts), "{what}");
             let factor = if levels == 1 { 0..=0 } else { 1..=2 };
-            assert!(factor.contains(&(bytes - codebooks)), "{what}: {codebooks}");
+            let code = if name.contains('4') { codebooks.div_ceil(2) } else { codebooks };
+            assert!(factor.contains(&(bytes - code)), "{what}: {codebooks}");
             assert_eq!(codes.bytes_per_vector(), bytes, "{what}");
             assert_eq!(index.info().code_bytes, bytes, "{what}");
             for q in 0..queries.rows() {
@@ -96,13 +99,15 @@ fn a_flat_index_and_additive_quantizers_agree() {
 fn estimates_of_pq_are_the_distances_to_decoded_vectors() {
     let (base, queries) = synthetic(1000, 45, 52);
     for metric in [Metric::L2, Metric::InnerProduct] {
-        for name in ["pq:7B", "pq:45B", "pq:100B", "opq:9B"] {
+        for name in ["pq:7B", "pq:45B", "pq:100B", "opq:9B", "pq4:7B", "opq4:30B"] {
             let quantizer = spec(name);
             let config = AdditiveConfig { metric, quantizer, ..AdditiveConfig::default() };
             let quantizer = AdditiveQuantizer::train(base.view(), &config).unwrap();
             let codes = quantizer.encode(base.view()).unwrap();
             // A part has a dimension at least.
-            assert_eq!(codes.bytes_per_vector(), quantizer.codebooks(), "{name}");
+            let bits = if name.contains('4') && !name.starts_with("pq:") { 4 } else { 8 };
+            let bytes = (quantizer.codebooks() * bits).div_ceil(8);
+            assert_eq!(codes.bytes_per_vector(), bytes, "{name}");
             assert!(quantizer.codebooks() <= 45);
             for q in 0..queries.rows() {
                 let query = queries.row(q);

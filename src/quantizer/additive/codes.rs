@@ -93,14 +93,13 @@ impl AdditiveCodes {
     /// If `i` is not below [`len`](AdditiveCodes::len).
     pub fn code(&self, i: usize) -> Vec<u8> {
         assert!(i < self.len, "vector {i} of {}", self.len);
-        let columns = self.block(i)[..self.layout.columns * BLOCK].as_chunks::<BLOCK>().0;
-        columns.iter().map(|codes| codes[i % BLOCK]).collect()
+        self.layout.numbers(self.block(i), i % BLOCK).collect()
     }
 
     /// How the codes use each codebook.
     pub fn uses(&self) -> Vec<CodebookUse> {
-        let mut uses = Uses::new(self.layout.columns);
-        (0..self.len).for_each(|i| uses.add(&self.code(i), self.layout.columns));
+        let mut uses = Uses::new(Some(self.layout));
+        (0..self.len).for_each(|i| uses.count(self.code(i).into_iter()));
         uses.report()
     }
 
@@ -137,7 +136,7 @@ impl AdditiveQuantizer {
         self.encoder.model.frame.dim
     }
 
-    /// The number of codebooks: a code names one of 256 centroids in each.
+    /// The number of codebooks: a code names one of 256 centroids, or of 16, in each.
     pub fn codebooks(&self) -> usize {
         self.encoder.model.columns()
     }

@@ -87,9 +87,10 @@ impl Encoder {
         scratch: &mut EncodeScratch,
         records: &mut [u8],
     ) {
-        let (frame, columns) = (&self.model.frame, self.model.columns());
+        let (frame, layout) = (&self.model.frame, self.model.layout());
+        let (columns, code_bytes) = (layout.columns, layout.code_bytes());
         let (dim, dims) = (frame.dim, frame.dims);
-        let stride = self.model.layout().record_bytes();
+        let stride = layout.record_bytes();
         let estimate = Estimate { share: self.share, weight: self.model.weight };
         let chunks = rows.chunks(ROWS * dim).zip(records.chunks_mut(ROWS * stride));
         for (chunk, (values, records)) in chunks.enumerate() {
@@ -119,8 +120,8 @@ impl Encoder {
             let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(columns));
             for (i, ((o, left), (record, code))) in rows.zip(outs).enumerate() {
                 let factor = estimate.factor(frame, base[i], o, left, centroid(i));
-                record[..columns].copy_from_slice(code);
-                frame.additive.write(factor, &mut record[columns..]);
+                layout.pack(code, &mut record[..code_bytes]);
+                frame.additive.write(factor, &mut record[code_bytes..]);
             }
         }
     }

@@ -42,7 +42,7 @@ struct Coarse {
 }
 
 impl Levels {
-    /// Rounds centroids, `levels * 256 x dims`.
+    /// Rounds centroids, `levels * 256 x dims`, or fewer of one level.
     pub(super) fn new(dims: usize, centroids: &[f32]) -> Levels {
         let mut rows = RowsI16::new();
         rows.quantize(dims, centroids);
@@ -61,7 +61,7 @@ impl Levels {
             sums: rows8.sums().to_vec(),
         };
         let direct = match centroids.len() / dims {
-            CENTROIDS => Direct::new(dims, &values),
+            ..=CENTROIDS => Direct::new(dims, &values),
             _ => Direct::new(dims, &[]),
         };
         Levels {
@@ -102,7 +102,7 @@ impl Levels {
 
     /// How many centroids make a vector.
     pub(super) fn levels(&self) -> usize {
-        self.inverse.len() / CENTROIDS
+        self.inverse.len().div_ceil(CENTROIDS)
     }
 
     /// A centroid of a level.

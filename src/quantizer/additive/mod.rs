@@ -3,7 +3,7 @@
 //! the first three, "Additive Quantization for Extreme Vector Compression", CVPR 2014).
 //!
 //! The dimensions of a rotated residual are cut into *parts*, and each part has *levels*: codebooks
-//! of its dimensions whose centroids are summed. A byte of a code, a *column*, names the centroid of
+//! of its dimensions whose centroids are summed. A number of a code, a *column*, names the centroid of
 //! one level of one part.
 //!
 //! | quantizer | parts | levels of a part | rotation |
@@ -29,7 +29,8 @@
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
 //! columns too. There a vector has no factor and no share: the tables of a query hold it all.
 //!
-//! A vector's code is one byte a column and the additive factor.
+//! A vector's code is one byte a column and the additive factor. PQ and OPQ may have 16 centroids in each
+//! codebook instead of 256: then a byte has two columns.
 
 mod codes;
 mod encode;
@@ -48,45 +49,100 @@ pub(crate) use train::train;
 
 use nonius_simd::BLOCK;
 
+use super::QuantizerSpec;
+use super::blocks::{groups_of, pack_groups};
 use super::frame::Frame;
 
-/// Centroids of a codebook.
+/// Centroids of a codebook whose columns have 8 bits.
 pub(crate) const CENTROIDS: usize = 256;
+
+/// Bits of the columns of a quantizer of this family.
+pub(crate) fn column_bits(spec: &QuantizerSpec) -> u32 {
+    match *spec {
+        QuantizerSpec::Pq { bits, .. } | QuantizerSpec::Opq { bits, .. } => bits,
+        _ => 8,
+    }
+}
 
 /// All that is needed to make sense of codes, but the rotation and the codebooks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Model {
     pub(crate) frame: Frame,
     pub(crate) parts: Vec<Part>,
+    /// Bits of a column: 8 or 4.
+    pub(crate) bits: u32,
     /// What inner products with the sum are multiplied by.
     pub(crate) weight: f32,
 }
 
 impl Model {
-    /// The bytes of a code.
+    /// The columns of a code.
     pub(crate) fn columns(&self) -> usize {
         parts::columns_of(&self.parts)
     }
 
     /// Where the bytes of a vector lie.
     pub(crate) fn layout(&self) -> Layout {
-        Layout { columns: self.columns(), additive_bytes: self.frame.additive.bytes }
+        let additive_bytes = self.frame.additive.bytes;
+        Layout { columns: self.columns(), bits: self.bits, additive_bytes }
     }
 }
 
 /// Where the bytes of a vector lie: in a record its code and its additive factor; in a block of 32
-/// vectors the 32 bytes of each column, and 32 additive factors.
+/// vectors the 32 bytes of each column (or 16 bytes, [as groups](super::blocks)), and 32 additive
+/// factors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) columns: usize,
+    /// Bits of a column: 8 or 4.
+    pub(crate) bits: u32,
     /// 0 where the tables of a query have it all.
     pub(crate) additive_bytes: usize,
 }
 
 impl Layout {
+    /// Bytes of a code.
+    pub(crate) fn code_bytes(self) -> usize {
+        (self.columns * self.bits as usize).div_ceil(8)
+    }
+
+    /// Centroids of a codebook.
+    pub(crate) fn centroids(self) -> usize {
+        1 << self.bits
+    }
+
+    /// Writes the code of a record from the number of each column.
+    pub(crate) fn pack(self, numbers: &[u8], code: &mut [u8]) {
+        if self.bits == 8 {
+            code.copy_from_slice(numbers);
+            return;
+        }
+        for (byte, pair) in code.iter_mut().zip(numbers.chunks(2)) {
+            *byte = pair[0] | pair.get(1).unwrap_or(&0) << 4;
+        }
+    }
+
+    /// The number of each column of a record's code.
+    pub(crate) fn unpack(self, code: &[u8]) -> impl Iterator<Item = u8> + '_ {
+        let (per_byte, mask) = (8 / self.bits as usize, (self.centroids() - 1) as u8);
+        (0..self.columns)
+            .map(move |k| code[k / per_byte] >> (k % per_byte * self.bits as usize) & mask)
+    }
+
+    /// The number of each column of vector `v` of a block.
+    #[inline(always)]
+    pub(crate) fn numbers(self, block: &[u8], v: usize) -> impl Iterator<Item = u8> + '_ {
+        let codes = &block[..self.code_bytes() * BLOCK];
+        // One column of 8 bits, or two of 4, the second of which there may not be.
+        let wide = codes.as_chunks::<BLOCK>().0;
+        let wide = wide.iter().take(if self.bits == 8 { self.columns } else { 0 });
+        let narrow = groups_of(codes, v).take(if self.bits == 8 { 0 } else { self.columns });
+        wide.map(move |column| column[v]).chain(narrow)
+    }
+
     /// Bytes of a record: everything that is stored of a vector but its id.
     pub(crate) fn record_bytes(self) -> usize {
-        self.columns + self.additive_bytes
+        self.code_bytes() + self.additive_bytes
     }
 
     /// Bytes of a block of 32 vectors.
@@ -97,11 +153,16 @@ impl Layout {
     /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.
     pub(crate) fn pack_block(self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);
-        let (codes, additive) = block.split_at_mut(self.columns * BLOCK);
+        let (codes, additive) = block.split_at_mut(self.code_bytes() * BLOCK);
+        if self.bits == 4 {
+            pack_groups(records, stride, self.code_bytes(), codes);
+        }
         for (v, record) in records.chunks_exact(stride).enumerate() {
-            let (bytes, factor) = record[..self.record_bytes()].split_at(self.columns);
-            for (column, &byte) in bytes.iter().enumerate() {
-                codes[column * BLOCK + v] = byte;
+            let (bytes, factor) = record[..self.record_bytes()].split_at(self.code_bytes());
+            if self.bits == 8 {
+                for (column, &byte) in bytes.iter().enumerate() {
+                    codes[column * BLOCK + v] = byte;
+                }
             }
             additive[v * self.additive_bytes..][..self.additive_bytes].copy_from_slice(factor);
         }
@@ -114,20 +175,41 @@ mod tests {
 
     #[test]
     fn blocks_hold_every_byte_of_their_records() {
-        for (columns, additive_bytes, count) in [(1, 1, 32), (5, 2, 31), (24, 4, 1), (3, 0, 9)] {
-            let layout = Layout { columns, additive_bytes };
+        for (columns, bits, additive_bytes, count) in [
+            (1, 8, 1, 32),
+            (5, 8, 2, 31),
+            (24, 8, 4, 1),
+            (3, 8, 0, 9),
+            (7, 4, 1, 32),
+            (1, 4, 0, 5),
+            (16, 4, 2, 30),
+        ] {
+            let layout = Layout { columns, bits, additive_bytes };
+            let bytes = layout.code_bytes();
             let stride = layout.record_bytes();
             let records: Vec<u8> = (0..count * stride).map(|i| (i * 37 + 11) as u8).collect();
             let mut block = vec![99; layout.block_bytes()];
             layout.pack_block(&records, stride, &mut block);
             for v in 0..BLOCK {
-                let at = |byte: usize| match byte.checked_sub(columns) {
-                    None => block[byte * BLOCK + v],
-                    Some(byte) => block[columns * BLOCK + v * additive_bytes + byte],
+                let at = |byte: usize| match byte.checked_sub(bytes) {
+                    None if bits == 8 => block[byte * BLOCK + v],
+                    None => {
+                        let group = |k: usize| block[k * 16 + v % 16] >> (4 * (v / 16)) & 15;
+                        group(2 * byte) | group(2 * byte + 1) << 4
+                    }
+                    Some(byte) => block[bytes * BLOCK + v * additive_bytes + byte],
                 };
                 for byte in 0..stride {
                     let expected = if v < count { records[v * stride + byte] } else { 0 };
                     assert_eq!(at(byte), expected, "vector {v}, byte {byte}");
+                }
+                let numbers: Vec<u8> = layout.numbers(&block, v).collect();
+                assert_eq!(numbers.len(), columns);
+                if let Some(record) = records.chunks_exact(stride).nth(v) {
+                    assert!(layout.unpack(record).eq(numbers.iter().copied()));
+                    let mut packed = vec![99; bytes];
+                    layout.pack(&numbers, &mut packed);
+                    assert!(layout.unpack(&packed).eq(numbers));
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::CENTROIDS;
 use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
 use crate::matrix::add;
@@ -18,6 +17,8 @@ pub(crate) struct Part {
     pub(crate) column: usize,
     /// How many columns it has: centroids that make its part of a vector.
     pub(crate) levels: usize,
+    /// The centroids of a level: 256, or 16 where there is one level.
+    pub(crate) centroids: usize,
 }
 
 impl Part {
@@ -33,32 +34,39 @@ impl Part {
 
     /// The rows of its centroids among those of all parts.
     pub(crate) fn rows(self) -> Range<usize> {
-        self.column * CENTROIDS..(self.column + self.levels) * CENTROIDS
+        self.column * self.centroids..(self.column + self.levels) * self.centroids
     }
 
     /// The values of its packed centroids: `levels * 256` rows, each of an even number of values.
     pub(crate) fn packed_values(self) -> usize {
-        self.levels * CENTROIDS * self.dims.next_multiple_of(2)
+        self.levels * self.centroids * self.dims.next_multiple_of(2)
     }
 }
 
 /// Cuts dimensions and columns into `count` parts, from 1 to the smaller of `dim` and `columns`: as
-/// evenly as can be, the first ones one larger. Dimensions from `dim` to `dims` go to the last.
-pub(crate) fn cut(dim: usize, dims: usize, columns: usize, count: usize) -> Vec<Part> {
+/// evenly as can be, the first ones one larger. Dimensions from `dim` to `dims` go to the last. Each level
+/// has so many `centroids`.
+pub(crate) fn cut(
+    dim: usize,
+    dims: usize,
+    columns: usize,
+    count: usize,
+    centroids: usize,
+) -> Vec<Part> {
     let share = |all: usize, part: usize| all / count + usize::from(part < all % count);
     let mut parts = Vec::with_capacity(count);
     let (mut start, mut column) = (0, 0);
     for number in 0..count {
         let levels = share(columns, number);
         let own = if number + 1 == count { dims - start } else { share(dim, number) };
-        parts.push(Part { start, dims: own, column, levels });
+        parts.push(Part { start, dims: own, column, levels, centroids });
         start += own;
         column += levels;
     }
     parts
 }
 
-/// The columns of all parts: the bytes of a code.
+/// The columns of all parts.
 pub(crate) fn columns_of(parts: &[Part]) -> usize {
     parts.iter().map(|part| part.levels).sum()
 }
@@ -102,7 +110,7 @@ impl Codebooks {
         Codebooks { parts: parts.to_vec(), levels }
     }
 
-    /// The bytes of a code.
+    /// The columns of a code.
     pub(super) fn columns(&self) -> usize {
         columns_of(&self.parts)
     }
@@ -170,6 +178,7 @@ impl Codebooks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantizer::additive::CENTROIDS;
     use crate::random::Random;
 
     #[test]
@@ -178,7 +187,7 @@ mod tests {
             let dims = dim.next_multiple_of(8);
             for columns in [1, 2, 5, 16, 96, 255] {
                 for count in 1..=columns.min(dim) {
-                    let parts = cut(dim, dims, columns, count);
+                    let parts = cut(dim, dims, columns, count, CENTROIDS);
                     assert_eq!(parts.len(), count);
                     let (mut start, mut column) = (0, 0);
                     for part in &parts {
@@ -205,7 +214,7 @@ mod tests {
         let (dim, dims, columns) = (21, 24, 5);
         let vectors = normal(70 * dims);
         for count in [1, 2, 3, 5] {
-            let parts = cut(dim, dims, columns, count);
+            let parts = cut(dim, dims, columns, count, CENTROIDS);
             let centroids: Vec<Vec<f32>> =
                 parts.iter().map(|part| normal(part.levels * CENTROIDS * part.dims)).collect();
             let codebooks = Codebooks::new(&parts, &centroids);

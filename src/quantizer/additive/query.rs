@@ -4,7 +4,7 @@
 //! vector's code names in it adds up to the inner product with the vector's sum of centroids. Whole
 //! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding.
 
-use nonius_simd::{BLOCK, Panels, Vectorize, level, sum_bytes};
+use nonius_simd::{BLOCK, Panels, Vectorize, level, scan_blocks, sum_bytes};
 
 use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
@@ -15,7 +15,7 @@ use crate::train::{ROUND, RowsI16};
 #[derive(Clone, Copy)]
 pub(crate) struct QueryModel<'a> {
     pub(crate) model: &'a Model,
-    /// The centroids of each part as [`Panels`]: `levels * 256 x dims`, part after part.
+    /// The centroids of each part as [`Panels`], part after part.
     pub(crate) codebooks: &'a [i16],
     /// What each of their rows is multiplied by.
     pub(crate) inverse: &'a [f32],
@@ -26,7 +26,7 @@ pub(crate) struct QueryModel<'a> {
 /// The inner products of queries with all centroids.
 #[derive(Default)]
 pub(crate) struct Loaded {
-    /// Queries x columns x 256.
+    /// Queries x columns x centroids.
     dots: Vec<f32>,
     values: Vec<f32>,
     rows: RowsI16,
@@ -36,10 +36,13 @@ pub(crate) struct Loaded {
 /// The tables of a query. They serve all lists; buffers are reused from query to query.
 #[derive(Default)]
 pub(crate) struct Tables {
-    /// `columns x 256`.
-    dots: Vec<[f32; CENTROIDS]>,
-    /// The same in 8 bits: `dots` add up to about `bias + step * sum`.
-    lut: Vec<[u8; CENTROIDS]>,
+    /// `columns x centroids`.
+    dots: Vec<f32>,
+    /// The same in 8 bits: `dots` add up to about `bias + step * sum`. Where there are 16 centroids, a
+    /// column more may make their number even.
+    lut: Vec<u8>,
+    /// Where there are 16 centroids: the columns in pieces that [`scan_blocks`] takes.
+    pieces: Vec<usize>,
     bias: f32,
     step: f32,
 }
@@ -47,6 +50,12 @@ pub(crate) struct Tables {
 /// How many deviations of what rounding the table adds up to a bound allows for: of all vectors that it
 /// should let pass it stops some in a hundred thousand.
 const ROUNDINGS: f32 = 4.0;
+
+/// Centroids of a codebook whose columns have 4 bits.
+const FEW: usize = 16;
+
+/// The most groups of a piece: their sums fit into 16 bits.
+const PIECE: usize = 256;
 
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
@@ -61,7 +70,8 @@ impl QueryModel<'_> {
     /// them; [`prepare`](QueryModel::prepare) does the rest for one.
     pub(crate) fn load(&self, queries: &[f32], loaded: &mut Loaded) {
         let Loaded { dots, values, rows, product } = loaded;
-        let (dims, centroids) = (self.model.frame.dims, self.model.columns() * CENTROIDS);
+        let layout = self.model.layout();
+        let (dims, centroids) = (self.model.frame.dims, layout.columns * layout.centroids());
         dots.resize(queries.len() / dims * centroids, 0.0);
         let mut packed = self.codebooks;
         for part in &self.model.parts {
@@ -89,14 +99,21 @@ impl QueryModel<'_> {
 
     /// Prepares the tables of loaded query `row`.
     pub(crate) fn prepare(&self, loaded: &Loaded, row: usize, tables: &mut Tables) {
-        let Tables { dots, lut, bias, step } = tables;
-        let columns = self.model.columns();
-        dots.resize(columns, [0.0; CENTROIDS]);
-        let centroids = columns * CENTROIDS;
-        dots.as_flattened_mut()
-            .copy_from_slice(&loaded.dots[row * centroids..(row + 1) * centroids]);
-        lut.resize(columns, [0; CENTROIDS]);
-        (*bias, *step) = level().vectorize(Round { dots, lut });
+        let Tables { dots, lut, pieces, bias, step } = tables;
+        let layout = self.model.layout();
+        let entries = layout.columns * layout.centroids();
+        dots.clear();
+        dots.extend_from_slice(&loaded.dots[row * entries..(row + 1) * entries]);
+        lut.clear();
+        lut.resize(layout.code_bytes() * 8 / layout.bits as usize * layout.centroids(), 0);
+        pieces.clear();
+        (*bias, *step) = if layout.bits == 8 {
+            level().vectorize(Round::<CENTROIDS> { dots, lut })
+        } else {
+            let groups = lut.len() / FEW;
+            pieces.extend((0..groups).step_by(PIECE).map(|first| (groups - first).min(PIECE)));
+            level().vectorize(Round::<FEW> { dots, lut })
+        };
     }
 
     /// Scans blocks and calls `found` with the number within `blocks` and the lower bound of each
@@ -114,10 +131,15 @@ impl QueryModel<'_> {
         let layout = self.model.layout();
         let number = blocks.len() / layout.block_bytes();
         let ScanScratch { sums, bounds, passed } = scratch;
-        sums.resize(number * BLOCK, 0);
+        sums.resize(number * tables.pieces.len().max(1) * BLOCK, 0);
         bounds.resize(number, [0.0; BLOCK]);
         passed.resize(number, 0);
-        sum_bytes(blocks, layout.block_bytes(), &tables.lut, sums);
+        let stride = layout.block_bytes();
+        if layout.bits == 8 {
+            sum_bytes(blocks, stride, tables.lut.as_chunks::<CENTROIDS>().0, sums);
+        } else {
+            scan_blocks(blocks, stride, &tables.pieces, &tables.lut, sums);
+        }
         let model = self.model;
         level().vectorize(Bounds { model, layout, tables, constants, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);
@@ -126,33 +148,36 @@ impl QueryModel<'_> {
     /// The key of vector `v` of a block; `constant` is what all keys of its list share.
     pub(crate) fn key(&self, tables: &Tables, constant: f32, block: &[u8], v: usize) -> f32 {
         let (model, layout) = (self.model, self.model.layout());
-        let (codes, factors) = block.split_at(layout.columns * BLOCK);
         let mut sum = 0.0;
-        for (dots, codes) in tables.dots.iter().zip(codes.as_chunks::<BLOCK>().0) {
-            sum += dots[usize::from(codes[v])];
+        let columns = tables.dots.chunks_exact(layout.centroids());
+        for (dots, number) in columns.zip(layout.numbers(block, v)) {
+            sum += dots[usize::from(number)];
         }
+        let factors = &block[layout.code_bytes() * BLOCK..];
         let additive = model.frame.additive.read(&factors[v * layout.additive_bytes..]);
         (constant + additive) - model.frame.alpha() * model.weight * sum
     }
 }
 
 /// Rounds a table to 8 bits, each column from its smallest entry on, with one step for all.
-struct Round<'a> {
-    dots: &'a [[f32; CENTROIDS]],
-    lut: &'a mut [[u8; CENTROIDS]],
+struct Round<'a, const ENTRIES: usize> {
+    dots: &'a [f32],
+    lut: &'a mut [u8],
 }
 
-impl Vectorize for Round<'_> {
+impl<const ENTRIES: usize> Vectorize for Round<'_, ENTRIES> {
     /// Bias and step.
     type Output = (f32, f32);
 
     #[inline(always)]
     fn run(self) -> (f32, f32) {
-        let least = |dots: &[f32; CENTROIDS]| {
+        let (dots, lut) =
+            (self.dots.as_chunks::<ENTRIES>().0, self.lut.as_chunks_mut::<ENTRIES>().0);
+        let least = |dots: &[f32; ENTRIES]| {
             dots.iter().fold(f32::INFINITY, |least, &x| if x < least { x } else { least })
         };
         let mut range = 0.0f32;
-        for dots in self.dots {
+        for dots in dots {
             let low = least(dots);
             let most = dots.iter().fold(low, |most, &x| if x > most { x } else { most });
             range = if most - low > range { most - low } else { range };
@@ -160,7 +185,7 @@ impl Vectorize for Round<'_> {
         let step = (range / 255.0).max(f32::MIN_POSITIVE);
         let inverse = 1.0 / step;
         let mut bias = 0.0;
-        for (dots, lut) in self.dots.iter().zip(self.lut) {
+        for (dots, lut) in dots.iter().zip(lut) {
             let low = least(dots);
             bias += low;
             for (entry, &dot) in lut.iter_mut().zip(dots) {
@@ -177,7 +202,7 @@ struct Bounds<'a> {
     tables: &'a Tables,
     constants: Constants<'a>,
     blocks: &'a [u8],
-    /// Of each vector.
+    /// Of each block the sums of each piece.
     sums: &'a [u16],
     bounds: &'a mut [[f32; BLOCK]],
 }
@@ -193,19 +218,26 @@ impl Vectorize for Bounds<'_> {
         // Rounding is uniform within a step.
         let roundings = ROUNDINGS * tables.step * (layout.columns as f32 / 12.0).sqrt();
         let (slope, offset) = (weight * tables.step, weight * (tables.bias + roundings));
-        let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums.as_chunks::<BLOCK>().0);
-        for (number, (bounds, (block, sums))) in bounds.iter_mut().zip(blocks).enumerate() {
+        let sums = sums.chunks_exact(tables.pieces.len().max(1) * BLOCK);
+        let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums);
+        for (number, (bounds, (block, pieces))) in bounds.iter_mut().zip(blocks).enumerate() {
+            let mut sums = [0u32; BLOCK];
+            for piece in pieces.as_chunks::<BLOCK>().0 {
+                for (sum, &part) in sums.iter_mut().zip(piece) {
+                    *sum += u32::from(part);
+                }
+            }
             let constants = constants.of_block(number);
             let lanes = bounds.iter_mut().zip(sums).zip(&constants);
             if layout.additive_bytes == 0 {
-                for ((bound, &sum), constant) in lanes {
-                    *bound = constant - (slope * f32::from(sum) + offset);
+                for ((bound, sum), constant) in lanes {
+                    *bound = constant - (slope * sum as f32 + offset);
                 }
                 continue;
             }
-            let factors = block[layout.columns * BLOCK..].chunks_exact(layout.additive_bytes);
-            for (((bound, &sum), constant), factor) in lanes.zip(factors) {
-                *bound = (constant + additive.read(factor)) - (slope * f32::from(sum) + offset);
+            let factors = block[layout.code_bytes() * BLOCK..].chunks_exact(layout.additive_bytes);
+            for (((bound, sum), constant), factor) in lanes.zip(factors) {
+                *bound = (constant + additive.read(factor)) - (slope * sum as f32 + offset);
             }
         }
     }
@@ -223,27 +255,31 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_formula_and_bounds_lie_a_little_below() {
         let mut random = Random::new(1, 0);
-        for (dims, columns, count, bytes, metric) in [
-            (8, 1, 1, 1, Metric::L2),
-            (24, 7, 1, 2, Metric::InnerProduct),
-            (40, 13, 5, 4, Metric::Cosine),
-            (40, 6, 6, 0, Metric::L2),
-            (16, 16, 16, 0, Metric::InnerProduct),
+        for (dims, columns, count, bits, bytes, metric) in [
+            (8, 1, 1, 8, 1, Metric::L2),
+            (24, 7, 1, 8, 2, Metric::InnerProduct),
+            (40, 13, 5, 8, 4, Metric::Cosine),
+            (40, 6, 6, 8, 0, Metric::L2),
+            (16, 16, 16, 8, 0, Metric::InnerProduct),
+            (8, 1, 1, 4, 0, Metric::L2),
+            (40, 13, 13, 4, 1, Metric::Cosine),
+            (304, 300, 300, 4, 2, Metric::L2),
         ] {
             let mut normal =
                 |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
-            let parts = cut(dims, dims, columns, count);
+            let most = 1usize << bits;
+            let parts = cut(dims, dims, columns, count, most);
             let centroids: Vec<Vec<f32>> =
-                parts.iter().map(|part| normal(part.levels * CENTROIDS * part.dims)).collect();
+                parts.iter().map(|part| normal(part.levels * most * part.dims)).collect();
             let codebooks = Codebooks::new(&parts, &centroids);
-            let offsets = if bytes == 0 { normal(columns * CENTROIDS) } else { Vec::new() };
+            let offsets = if bytes == 0 { normal(columns * most) } else { Vec::new() };
             let additive = match bytes {
                 0 => AdditiveCode::NONE,
                 4 => AdditiveCode::EXACT,
                 _ => AdditiveCode::spanning(-6.0, 6.0, bytes),
             };
             let frame = Frame { metric, dim: dims, dims, scale: 1.0, lists: true, additive };
-            let model = Model { frame, parts, weight: 1.1 };
+            let model = Model { frame, bits, parts, weight: 1.1 };
             // The second of two queries.
             let queries = normal(2 * dims);
             let query = &queries[dims..];
@@ -263,8 +299,12 @@ mod tests {
             for (block, factors) in
                 blocks.chunks_exact_mut(layout.block_bytes()).zip(factors.chunks_exact(BLOCK))
             {
-                let (codes, out) = block.split_at_mut(columns * BLOCK);
+                let (codes, out) = block.split_at_mut(layout.code_bytes() * BLOCK);
                 codes.iter_mut().for_each(|code| *code = random.below(256) as u8);
+                if columns % 2 == 1 && bits == 4 {
+                    // There is nothing in the last group.
+                    codes[columns * 16..].fill(0);
+                }
                 for (v, &factor) in factors.iter().enumerate() {
                     additive.write(factor, &mut out[v * bytes..(v + 1) * bytes]);
                 }
@@ -290,17 +330,21 @@ mod tests {
                         let lane = v % BLOCK;
                         let constant = constants[v / BLOCK][lane];
                         let key = codes.key(&tables, constant, block, lane);
-                        let most = 2.2 * 1.1 * 9.0 * tables.step * (columns as f32 / 12.0).sqrt();
+                        let reach = 2.2 * 1.1 * 9.0 * tables.step * (columns as f32 / 12.0).sqrt();
                         assert!(bound <= key + 1e-4 * key.abs(), "{level} {v}: {bound}, {key}");
-                        assert!(bound >= key - most, "{level} {v}: {bound}, {key}, {most}");
+                        assert!(bound >= key - reach, "{level} {v}: {bound}, {key}, {reach}");
                         let mut sum = 0.0;
+                        let number = |column: usize| match bits {
+                            8 => block[column * BLOCK + lane],
+                            _ => block[column * 16 + lane % 16] >> (4 * (lane / 16)) & 15,
+                        };
                         for (part, centroids) in model.parts.iter().zip(&centroids) {
                             for column in part.columns() {
-                                let code = usize::from(block[column * BLOCK + lane]);
-                                let row = (column - part.column) * CENTROIDS + code;
+                                let code = usize::from(number(column));
+                                let row = (column - part.column) * most + code;
                                 let centroid = &centroids[row * part.dims..(row + 1) * part.dims];
                                 sum += nonius_simd::dot_f32(centroid, &query[part.range()]);
-                                sum += offsets.get(column * CENTROIDS + code).unwrap_or(&0.0);
+                                sum += offsets.get(column * most + code).unwrap_or(&0.0);
                             }
                         }
                         let exact = constant + factors[v] - model.frame.alpha() * 1.1 * sum;

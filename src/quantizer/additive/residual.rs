@@ -3,9 +3,10 @@
 use nonius_simd::Vectorize;
 use rayon::prelude::*;
 
-use super::CENTROIDS;
 use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
+use super::parts::Part;
+use super::{CENTROIDS, Layout};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
 use crate::quantizer::Uses;
@@ -34,7 +35,7 @@ const TRAINING: Effort = Effort { beam: 4, sweeps: 1 };
 /// Codebooks and the codes of the training vectors.
 pub(super) struct Begun {
     levels: usize,
-    /// `levels * 256 x dims`.
+    /// `levels * 256 x dims`, or fewer of one level.
     centroids: Vec<f32>,
     /// `rows x levels`; empty where there is one level from the start.
     codes: Vec<u8>,
@@ -51,15 +52,14 @@ pub(super) fn energy(dims: usize, rows: &[f32]) -> f64 {
 /// Trains level after level on what the levels before leave; each time all levels so far are fitted
 /// together, and their codes chosen again.
 pub(super) fn begin(
-    dims: usize,
+    &Part { dims, levels, centroids: most, .. }: &Part,
     vectors: &[f32],
-    levels: usize,
     seed: u64,
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
 ) -> Result<Begun, BuildError> {
     if levels == 1 {
         progress(0)?;
-        return single(dims, vectors, seed);
+        return single(dims, most, vectors, seed);
     }
     let mut left = vectors.to_vec();
     let mut centroids = Vec::with_capacity(levels * CENTROIDS * dims);
@@ -70,17 +70,17 @@ pub(super) fn begin(
         let (nearest, _) = found.assign(MatrixView::new(dims, &left)?);
         let found = found.into_centroids();
         codes = append(&codes, level, &nearest);
-        extend(&mut centroids, &found);
+        extend(&mut centroids, &found, most);
         fit(dims, level + 1, vectors, &codes, &mut centroids);
         left = improve(&Levels::new(dims, &centroids), vectors, &mut codes);
     }
     Ok(Begun { levels, centroids, codes, left_sq: energy(dims, &left) })
 }
 
-/// Trains one level alone: k-means and nothing else, first on some of the rows and then on all. That
+/// Trains one level of `most` centroids alone: k-means and nothing else, first on some of the rows and then on all. That
 /// leaves 0.1% more than 25 iterations on all of them, in three quarters of the time. (Against it, k-means in more and more
 /// dimensions and shorter centroids lose 3% of the recall of PQ on SIFT descriptors.)
-fn single(dims: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> {
+fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;
     let step = rows.rows().div_ceil(SINGLE_ROWS).max(1);
     let some: Vec<f32>;
@@ -94,15 +94,15 @@ fn single(dims: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> 
     let kmeans = KMeans {
         seed,
         iterations: SINGLE_ITERATIONS.0,
-        max_points_per_centroid: SINGLE_ROWS / CENTROIDS / 4,
+        max_points_per_centroid: SINGLE_ROWS / most / 4,
         tolerance: 2e-5,
-        ..KMeans::new(CENTROIDS.min(rows.rows()))
+        ..KMeans::new(most.min(rows.rows()))
     };
     let begun = kmeans.fit(many)?.centroids;
     let kmeans = KMeans { iterations: SINGLE_ITERATIONS.1, ..kmeans };
     let model = kmeans.fit_from(many, begun)?;
-    let mut centroids = Vec::with_capacity(CENTROIDS * dims);
-    extend(&mut centroids, &model.centroids);
+    let mut centroids = Vec::with_capacity(most * dims);
+    extend(&mut centroids, &model.centroids, most);
     let of_many = model.inertia.last().copied().unwrap_or(0.0);
     let left_sq = of_many * rows.rows() as f64 / many.rows() as f64;
     // There is nothing to be fitted to codes.
@@ -111,9 +111,9 @@ fn single(dims: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> 
 
 /// Adds what k-means found. Of fewer rows than centroids there are no more: the others are never the
 /// first to be as good.
-fn extend(centroids: &mut Vec<f32>, found: &Matrix) {
+fn extend(centroids: &mut Vec<f32>, found: &Matrix, most: usize) {
     centroids.extend_from_slice(found.data());
-    for _ in found.rows()..CENTROIDS {
+    for _ in found.rows()..most {
         centroids.extend_from_slice(found.row(found.rows() - 1));
     }
 }
@@ -252,7 +252,8 @@ fn improve(found: &Levels, vectors: &[f32], codes: &mut [u8]) -> Vec<f32> {
 
 /// How many codes (`rows x levels`) name each centroid: `levels * 256`.
 fn count_uses(levels: usize, codes: &[u8]) -> Vec<u32> {
-    let mut uses = Uses::new(levels);
+    let layout = Layout { columns: levels, bits: 8, additive_bytes: 0 };
+    let mut uses = Uses::new(Some(layout));
     uses.add(codes, levels);
     uses.into_counts()
 }
@@ -448,8 +449,9 @@ pub(super) mod tests {
     fn a_fit_leaves_less() {
         let (rows, dims) = (3000, 20);
         let vectors = sums(rows, dims, 0.3);
+        let part = Part { start: 0, dims, column: 0, levels: 2, centroids: CENTROIDS };
         let Begun { mut centroids, mut codes, left_sq: before, .. } =
-            begin(dims, &vectors, 2, 5, &mut |_| Ok(())).unwrap();
+            begin(&part, &vectors, 5, &mut |_| Ok(())).unwrap();
         assert!(before < 0.05 * energy(dims, &vectors), "{before} of {}", energy(dims, &vectors));
         fit(dims, 2, &vectors, &codes, &mut centroids);
         let after = energy(dims, &improve(&Levels::new(dims, &centroids), &vectors, &mut codes));

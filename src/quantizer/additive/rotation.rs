@@ -4,7 +4,6 @@ use nalgebra::{DMatrix, SVD};
 use nonius_simd::matmul_f32;
 use rayon::prelude::*;
 
-use super::CENTROIDS;
 use super::parts::{Part, gather};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
@@ -134,7 +133,7 @@ impl<'a> Fitted<'a> {
                 seed: seed.wrapping_add(part.column as u64),
                 iterations: if centroids.is_some() { NEXT } else { FIRST },
                 max_points_per_centroid: usize::MAX,
-                ..KMeans::new(CENTROIDS.min(view.rows()))
+                ..KMeans::new(part.centroids.min(view.rows()))
             };
             let model = match centroids.take() {
                 None => kmeans.fit(view)?,
@@ -254,7 +253,7 @@ mod tests {
         }
         let pca = Pca::fit(MatrixView::new(dim, &values).unwrap()).unwrap();
         for count in [1, 3, 5, 24] {
-            let parts = cut(dim, dim, count, count);
+            let parts = cut(dim, dim, count, count, 256);
             let basis = deal(&pca, &parts);
             check_orthogonal(&basis);
             let turned = Rotation::of(&basis).apply(&vec![0.0; dim], &values);
@@ -290,7 +289,7 @@ mod tests {
         let hidden = Rotation::of(&hidden).apply(&vec![0.0; dim], &values);
         let vectors = Matrix::new(dim, hidden).unwrap();
         let pca = Pca::fit(vectors.view()).unwrap();
-        let parts = cut(dim, dim, 4, 4);
+        let parts = cut(dim, dim, 4, 4, 256);
         let left = |basis: &Matrix| -> f64 {
             let turned = Rotation::of(basis).apply(&vec![0.0; dim], vectors.data());
             let mut own = Vec::new();
@@ -298,7 +297,7 @@ mod tests {
             for part in &parts {
                 gather(&turned, dim, part.range(), &mut own);
                 let view = MatrixView::new(part.dims, &own).unwrap();
-                all += KMeans::new(CENTROIDS).fit(view).unwrap().inertia.last().unwrap();
+                all += KMeans::new(256).fit(view).unwrap().inertia.last().unwrap();
             }
             all
         };

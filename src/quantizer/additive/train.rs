@@ -3,11 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::Model;
 use super::encode::{Effort, EncodeScratch, Encoder};
 use super::parts::{Codebooks, Part, PartScratch, columns_of, cut, gather, scatter};
 use super::residual::{self, ROUNDS, energy};
 use super::rotation;
+use super::{Model, column_bits};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::quantizer::estimate::Estimate;
@@ -48,25 +48,30 @@ struct Recipe {
     turn: Turn,
     /// The number of parts; none for as many as columns.
     parts: Option<usize>,
+    /// Bits of a column.
+    bits: u32,
 }
 
 impl Recipe {
     fn of(spec: &QuantizerSpec) -> Recipe {
+        let bits = column_bits(spec);
         match *spec {
-            QuantizerSpec::Pq(_) => Recipe { turn: Turn::No, parts: None },
-            QuantizerSpec::Opq(_) => Recipe { turn: Turn::Learnt, parts: None },
+            QuantizerSpec::Pq { .. } => Recipe { turn: Turn::No, parts: None, bits },
+            QuantizerSpec::Opq { .. } => Recipe { turn: Turn::Learnt, parts: None, bits },
             QuantizerSpec::ProductRvq { parts, .. } => {
-                Recipe { turn: Turn::Dealt, parts: Some(parts) }
+                Recipe { turn: Turn::Dealt, parts: Some(parts), bits }
             }
-            _ => Recipe { turn: Turn::Principal, parts: Some(1) },
+            _ => Recipe { turn: Turn::Principal, parts: Some(1), bits },
         }
     }
 
-    /// The parts of `dims` dimensions, of which the last ones beyond `dim` are zero.
-    fn cut(&self, dim: usize, dims: usize, columns: usize) -> Vec<Part> {
+    /// The parts of `dims` dimensions, of which the last ones beyond `dim` are zero, for codes of so many
+    /// bytes.
+    fn cut(&self, dim: usize, dims: usize, code_bytes: usize) -> Vec<Part> {
+        let (columns, centroids) = (code_bytes * 8 / self.bits as usize, 1 << self.bits);
         match self.parts {
-            Some(parts) => cut(dim, dims, columns, parts.min(columns).min(dim)),
-            None => cut(dim, dims, columns.min(dim), columns.min(dim)),
+            Some(parts) => cut(dim, dims, columns, parts.min(columns).min(dim), centroids),
+            None => cut(dim, dims, columns.min(dim), columns.min(dim), centroids),
         }
     }
 }
@@ -96,13 +101,13 @@ pub(crate) fn train(
         _ => Some(Pca::fit(residuals.view())?),
     };
     let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
-    let columns_with = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
+    let code_bytes = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
     // The fewer bytes the additive factor takes, the more columns. How fine it has to be is known when there
     // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
     let mut additive_bytes = usize::from(!factorless);
     let (mut parts, basis, vectors, mut begun) = loop {
-        let parts = recipe.cut(dim, dims, columns_with(additive_bytes));
+        let parts = recipe.cut(dim, dims, code_bytes(additive_bytes));
         let columns = columns_of(&parts);
         let steps = learnt + columns + ROUNDS;
         let basis = match (&pca, recipe.turn) {
@@ -120,7 +125,7 @@ pub(crate) fn train(
             gather(&vectors, dims, part.range(), &mut own);
             let seed = seed.wrapping_add(part.column as u64);
             let mut report = |level| progress(learnt + part.column + level, steps);
-            let of_part = residual::begin(part.dims, &own, part.levels, seed, &mut report)?;
+            let of_part = residual::begin(part, &own, seed, &mut report)?;
             left_sq += of_part.left_sq;
             begun.push(of_part);
         }
@@ -136,12 +141,12 @@ pub(crate) fn train(
             break (parts, basis, vectors, begun);
         }
         additive_bytes = needed;
-        if recipe.cut(dim, dims, columns_with(needed)).len() == parts.len() {
+        if recipe.cut(dim, dims, code_bytes(needed)).len() == parts.len() {
             break (parts, basis, vectors, begun);
         }
     };
     drop((residuals, pca));
-    let shorter = recipe.cut(dim, dims, columns_with(additive_bytes));
+    let shorter = recipe.cut(dim, dims, code_bytes(additive_bytes));
     for ((part, begun), shorter) in parts.iter().zip(&mut begun).zip(&shorter) {
         if shorter.levels < part.levels {
             begun.truncate(part.dims, shorter.levels);
@@ -196,6 +201,7 @@ pub(crate) fn train(
                 lists: set.lists.is_some(),
                 additive: if factorless { AdditiveCode::NONE } else { AdditiveCode::EXACT },
             },
+            bits: recipe.bits,
             parts,
             weight: estimate.weight,
         },
@@ -238,7 +244,7 @@ fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
         });
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     for record in records.chunks_exact(layout.record_bytes()) {
-        let value = encoder.model.frame.additive.read(&record[layout.columns..]);
+        let value = encoder.model.frame.additive.read(&record[layout.code_bytes()..]);
         low = low.min(value);
         high = high.max(value);
     }
