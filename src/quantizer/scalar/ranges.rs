@@ -4,68 +4,85 @@ use rayon::prelude::*;
 
 use super::Range;
 
-/// Rows that a range is fitted to.
-const ROWS: usize = 1 << 12;
+/// Values that a range is fitted to one by one; of more rows it is their histogram, of so many bins.
+const VALUES: usize = 1 << 12;
 
 /// How often codes and range are fitted to each other.
 const ITERATIONS: usize = 8;
 
-/// The parts of the range from the least value to the largest that fitting starts from.
-const STARTS: [f64; 4] = [1.0, 0.85, 0.7, 0.5];
+/// Where fitting starts, beside the range from the least value to the largest: so many deviations from
+/// the mean.
+const STARTS: [f64; 4] = [2.5, 3.5, 5.0, 8.0];
 
 /// Fits a range of `1 << bits` codes to each column of `rows` (`n x dims`), by least squares.
+///
+/// All rows count: at 8 bits the few values beyond the range of some thousand others would leave as much
+/// as all the others do.
 pub(super) fn fit(rows: &[f32], dims: usize, bits: u32) -> Vec<Range> {
-    let count = rows.len() / dims;
-    let chosen = count.min(ROWS);
     (0..dims)
         .into_par_iter()
-        .map_init(Vec::new, |column, dim| {
-            column.clear();
-            // Evenly spread: rows are in the order of their source.
-            column.extend((0..chosen).map(|i| f64::from(rows[i * count / chosen * dims + dim])));
-            fit_column(column, bits)
+        .map_init(Vec::new, |values, dim| {
+            let column = || rows.iter().skip(dim).step_by(dims).map(|&x| f64::from(x));
+            let (least, most) =
+                column().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+            values.clear();
+            if rows.len() / dims <= VALUES {
+                values.extend(column().map(|x| (x, 1.0)));
+            } else {
+                let width = ((most - least) / VALUES as f64).max(f64::MIN_POSITIVE);
+                values.extend((0..VALUES).map(|bin| (least + (bin as f64 + 0.5) * width, 0.0)));
+                for x in column() {
+                    values[(((x - least) / width) as usize).min(VALUES - 1)].1 += 1.0;
+                }
+                values.retain(|&(_, count)| count > 0.0);
+            }
+            fit_values(values, least, most, bits)
         })
         .collect()
 }
 
 /// As the iterations of k-means, with centroids that lie evenly: codes are chosen for the range, then the
-/// range is fitted to the codes.
-fn fit_column(values: &[f64], bits: u32) -> Range {
-    let (least, most) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+/// range is fitted to the codes. `values` are pairs of a value and how often it counts, from `least` to `most`.
+fn fit_values(values: &[(f64, f64)], least: f64, most: f64, bits: u32) -> Range {
     let last = f64::from((1u32 << bits) - 1);
     if values.is_empty() || most - least <= f64::from(f32::MIN_POSITIVE) * last {
         // Code 0 is exact; others are not used.
         let low = if values.is_empty() { 0.0 } else { least as f32 };
         return Range { low, step: f32::MIN_POSITIVE };
     }
+    let mut moments = [0.0; 3];
+    for &(x, weight) in values {
+        for (moment, power) in moments.iter_mut().zip([1.0, x, x * x]) {
+            *moment += weight * power;
+        }
+    }
+    let [count, sum, sum_sq] = moments;
+    let mean = sum / count;
+    let deviation = (sum_sq / count - mean * mean).max(0.0).sqrt();
+    let around =
+        |reach: f64| ((mean - reach * deviation).max(least), (mean + reach * deviation).min(most));
     let mut best = (f64::INFINITY, Range::default());
-    for part in STARTS {
-        let margin = 0.5 * (1.0 - part) * (most - least);
-        let (mut low, mut step) = (least + margin, part * (most - least) / last);
+    for (from, to) in std::iter::once((least, most)).chain(STARTS.map(around)) {
+        let (mut low, mut step) = (from, (to - from) / last);
         for _ in 0..ITERATIONS {
-            let (mut left_sq, mut codes, mut codes_sq, mut sum, mut product) =
-                (0.0, 0.0, 0.0, 0.0, 0.0);
-            for &x in values {
+            if !step.is_finite() || step <= f64::from(f32::MIN_POSITIVE) {
+                break;
+            }
+            let (mut left_sq, mut codes, mut codes_sq, mut product) = (0.0, 0.0, 0.0, 0.0);
+            for &(x, weight) in values {
                 let code = ((x - low) / step).round().clamp(0.0, last);
                 let left = x - (low + step * code);
-                left_sq += left * left;
-                codes += code;
-                codes_sq += code * code;
-                sum += x;
-                product += code * x;
+                left_sq += weight * (left * left);
+                codes += weight * code;
+                codes_sq += weight * (code * code);
+                product += weight * (code * x);
             }
             if left_sq < best.0 {
                 best = (left_sq, Range { low: low as f32, step: step as f32 });
             }
-            let count = values.len() as f64;
-            let determinant = count * codes_sq - codes * codes;
-            let slope = (count * product - codes * sum) / determinant;
-            // All values may have the same code.
-            if !slope.is_finite() || slope <= f64::from(f32::MIN_POSITIVE) {
-                break;
-            }
-            (low, step) = ((sum - slope * codes) / count, slope);
+            // All values may have the same code: then there is no slope.
+            step = (count * product - codes * sum) / (count * codes_sq - codes * codes);
+            low = (sum - step * codes) / count;
         }
     }
     best.1
@@ -87,7 +104,7 @@ mod tests {
     #[test]
     fn few_bits_leave_out_the_tails() {
         let mut random = Random::new(3, 0);
-        let values: Vec<f32> = (0..8192).map(|_| random.normal() as f32).collect();
+        let values: Vec<f32> = (0..20_000).map(|_| random.normal() as f32).collect();
         for (bits, most) in [(4, 0.0118), (6, 0.00108), (8, 1e-4)] {
             let [range] = fit(&values, 1, bits)[..] else { unreachable!("one dimension") };
             let whole = {
@@ -100,6 +117,24 @@ mod tests {
             // 0.00104 and 0.0000943 (Max, 1960).
             assert!(found <= most, "{bits} bits leave {found}");
             assert!(found <= plain, "{bits} bits leave {found}, from end to end {plain}");
+        }
+    }
+
+    #[test]
+    fn a_far_value_is_cut_off_where_that_pays() {
+        let mut random = Random::new(4, 0);
+        for (count, far) in [(3000, 8.0), (3000, 40.0), (100_000, 40.0), (100_000, 10.0)] {
+            let mut values: Vec<f32> = (0..count).map(|_| random.normal() as f32).collect();
+            values[7] = far;
+            let [range] = fit(&values, 1, 6)[..] else { unreachable!("one dimension") };
+            let between = |low: f32, high: f32| Range { low, step: (high - low) / 63.0 };
+            let found = left_sq(&values, range, 6);
+            for (other, name) in
+                [(between(-5.0, far), "from end to end"), (between(-4.0, 4.0), "without it")]
+            {
+                let left = left_sq(&values, other, 6);
+                assert!(found <= 1.01 * left, "{count} {far}: {found}, {name} {left}");
+            }
         }
     }
 
