@@ -7,6 +7,9 @@ use super::Range;
 /// Values that a range is fitted to one by one; of more rows it is their histogram, of so many bins.
 const VALUES: usize = 1 << 12;
 
+/// Columns that are read together.
+const TOGETHER: usize = 16;
+
 /// How often codes and range are fitted to each other.
 const ITERATIONS: usize = 8;
 
@@ -19,24 +22,43 @@ const STARTS: [f64; 4] = [2.5, 3.5, 5.0, 8.0];
 /// All rows count: at 8 bits the few values beyond the range of some thousand others would leave as much
 /// as all the others do.
 pub(super) fn fit(rows: &[f32], dims: usize, bits: u32) -> Vec<Range> {
-    (0..dims)
+    let few = rows.len() / dims <= VALUES;
+    (0..dims.div_ceil(TOGETHER))
         .into_par_iter()
-        .map_init(Vec::new, |values, dim| {
-            let column = || rows.iter().skip(dim).step_by(dims).map(|&x| f64::from(x));
-            let (least, most) =
-                column().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-            values.clear();
-            if rows.len() / dims <= VALUES {
-                values.extend(column().map(|x| (x, 1.0)));
-            } else {
-                let width = ((most - least) / VALUES as f64).max(f64::MIN_POSITIVE);
-                values.extend((0..VALUES).map(|bin| (least + (bin as f64 + 0.5) * width, 0.0)));
-                for x in column() {
-                    values[(((x - least) / width) as usize).min(VALUES - 1)].1 += 1.0;
+        .flat_map_iter(|group| {
+            let start = group * TOGETHER;
+            let columns =
+                || rows.chunks_exact(dims).map(|row| &row[start..dims.min(start + TOGETHER)]);
+            let mut ends = vec![(f64::INFINITY, f64::NEG_INFINITY); TOGETHER.min(dims - start)];
+            for row in columns() {
+                for ((least, most), &x) in ends.iter_mut().zip(row) {
+                    (*least, *most) = (least.min(f64::from(x)), most.max(f64::from(x)));
                 }
-                values.retain(|&(_, count)| count > 0.0);
             }
-            fit_values(values, least, most, bits)
+            let mut values = vec![Vec::new(); ends.len()];
+            let width =
+                |(least, most): (f64, f64)| ((most - least) / VALUES as f64).max(f64::MIN_POSITIVE);
+            if !few {
+                for (values, &ends) in values.iter_mut().zip(&ends) {
+                    let middle = |bin: usize| ends.0 + (bin as f64 + 0.5) * width(ends);
+                    values.extend((0..VALUES).map(|bin| (middle(bin), 0.0)));
+                }
+            }
+            for row in columns() {
+                for ((values, &ends), &x) in values.iter_mut().zip(&ends).zip(row) {
+                    let x = f64::from(x);
+                    if few {
+                        values.push((x, 1.0));
+                    } else {
+                        values[(((x - ends.0) / width(ends)) as usize).min(VALUES - 1)].1 += 1.0;
+                    }
+                }
+            }
+            let of_column = move |(mut values, (least, most)): (Vec<(f64, f64)>, (f64, f64))| {
+                values.retain(|&(_, count)| count > 0.0);
+                fit_values(&values, least, most, bits)
+            };
+            values.into_iter().zip(ends).map(of_column)
         })
         .collect()
 }
