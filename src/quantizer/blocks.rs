@@ -7,6 +7,12 @@ use crate::train::ROUND;
 /// Bytes of a group in a block: 4 bits of each of 32 vectors.
 pub(crate) const GROUP: usize = BLOCK / 2;
 
+/// Consecutive groups in pieces that [`nonius_simd::scan_blocks`] takes: the sums of each fit into 16 bits.
+pub(crate) fn pieces(groups: usize) -> impl Iterator<Item = usize> {
+    const MOST: usize = 256;
+    (0..groups).step_by(MOST).map(move |first| (groups - first).min(MOST))
+}
+
 /// The widths of the fields that the lower `bits` bits of a code are split into, from the top,
 /// each with its shift: 4, then 2, then 1.
 pub(crate) fn fields(bits: u32) -> impl Iterator<Item = (u32, u32)> + Clone {

@@ -8,6 +8,7 @@ use nonius_simd::{BLOCK, Panels, Vectorize, level, scan_blocks, sum_bytes};
 
 use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
+use crate::quantizer::blocks;
 use crate::quantizer::view::{Constants, report};
 use crate::train::{ROUND, RowsI16};
 
@@ -53,9 +54,6 @@ const ROUNDINGS: f32 = 4.0;
 
 /// Centroids of a codebook whose columns have 4 bits.
 const FEW: usize = 16;
-
-/// The most groups of a piece: their sums fit into 16 bits.
-const PIECE: usize = 256;
 
 /// Buffers of [`QueryModel::scan`].
 #[derive(Default)]
@@ -110,8 +108,7 @@ impl QueryModel<'_> {
         (*bias, *step) = if layout.bits == 8 {
             level().vectorize(Round::<CENTROIDS> { dots, lut })
         } else {
-            let groups = lut.len() / FEW;
-            pieces.extend((0..groups).step_by(PIECE).map(|first| (groups - first).min(PIECE)));
+            pieces.extend(blocks::pieces(lut.len() / FEW));
             level().vectorize(Round::<FEW> { dots, lut })
         };
     }

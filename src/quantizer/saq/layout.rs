@@ -20,7 +20,7 @@ use nonius_simd::{BLOCK, Fields};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
-use crate::quantizer::blocks::{field_place, fields, groups_of, pack_groups};
+use crate::quantizer::blocks::{field_place, fields, groups_of, pack_groups, pieces};
 
 /// One segment and where its parts lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,9 +101,6 @@ pub(crate) struct Layout {
     pub(crate) piece_segments: Vec<usize>,
 }
 
-/// The most groups of a piece: their sums fit into 16 bits.
-const PIECE: usize = 256;
-
 impl Layout {
     /// Lays out a plan. `scan_bits[i]` is the number of first-stage bits of segment `i`.
     pub(crate) fn new(
@@ -147,10 +144,8 @@ impl Layout {
             });
             layout.dims += segment.dims;
             layout.groups += groups;
-            for first in (0..groups).step_by(PIECE) {
-                layout.pieces.push((groups - first).min(PIECE));
-                layout.piece_segments.push(s);
-            }
+            layout.pieces.extend(pieces(groups));
+            layout.piece_segments.resize(layout.pieces.len(), s);
         }
         // The bits come after all scales.
         for segment in &mut layout.segments {

@@ -35,7 +35,7 @@ use half::f16;
 use nonius_simd::{BLOCK, Fields};
 
 use super::QuantizerSpec;
-use super::blocks::{GROUP, fields, groups_of, pack_groups};
+use super::blocks::{GROUP, fields, groups_of, pack_groups, pieces};
 use super::frame::Frame;
 
 /// Bits of a code that the first stage reads.
@@ -195,9 +195,6 @@ pub(crate) struct Layout {
     pub(crate) pieces: Vec<usize>,
 }
 
-/// The most groups of a piece: their sums fit into 16 bits.
-const PIECE: usize = 256;
-
 impl Layout {
     pub(crate) fn new(dims: usize, grid: Grid, additive_bytes: usize) -> Layout {
         let (mut at, mut parts, mut places) = (0, Vec::new(), Vec::new());
@@ -206,7 +203,7 @@ impl Layout {
             places.push(place);
             at += nonius_simd::field_bytes(width, dims);
         }
-        let pieces = (0..dims).step_by(PIECE).map(|first| (dims - first).min(PIECE)).collect();
+        let pieces = pieces(dims).collect();
         Layout { dims, grid, additive_bytes, rest_bytes: at, fields: parts, places, pieces }
     }
 
