@@ -8,7 +8,6 @@ use super::{Grid, Model, Range, ranges};
 use crate::error::BuildError;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::estimate::Estimate;
-use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
     Frame, Rotation, TrainingSet, additive_code, alpha, identity, residuals, turned,
 };
@@ -41,10 +40,6 @@ pub(crate) fn train(
     };
     let (whole_sq, left_sq) = (energy(some), energy(&left(grid, &ranges, dims, some)));
     let noise = f64::from(alpha(set.metric)) * (whole_sq * left_sq / dims as f64).sqrt();
-    let additive = match additive_code(set, noise as f32, &[1, 2]) {
-        code if code.step > 0.0 => code,
-        _ => AdditiveCode::EXACT,
-    };
     Ok(Encoder {
         model: Model {
             frame: Frame {
@@ -53,7 +48,7 @@ pub(crate) fn train(
                 dims,
                 scale: set.scale,
                 lists: set.lists.is_some(),
-                additive,
+                additive: additive_code(set, noise as f32, &[1, 2]),
             },
             grid,
             weight: estimate.weight,
