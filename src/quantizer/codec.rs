@@ -9,7 +9,7 @@ use super::float;
 use super::frame::{Frame, Lists, Rotation, TrainingSet};
 use super::saq::{self, Segment};
 use super::scalar;
-use super::view::{Centroid, Constants, Glance, RotatedQuery, View};
+use super::view::{self, Centroid, Constants, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
@@ -265,6 +265,44 @@ enum Codes<'a> {
     Float(float::QueryModel<'a>),
 }
 
+impl Codes<'_> {
+    /// [`Codec::scan`] and [`Codec::scan_mixed`], by what `constants` are.
+    #[inline(always)]
+    fn scan(
+        self,
+        query: &Query,
+        list: Glance,
+        own: usize,
+        constants: Constants<'_>,
+        blocks: &[u8],
+        count: usize,
+        threshold: f32,
+        saq: &mut saq::ScanScratch,
+        others: &mut view::ScanScratch,
+        found: impl FnMut(usize, f32),
+    ) {
+        match (self, constants) {
+            (Codes::Saq(codes), Constants::One(_)) => {
+                codes.scan(&query.saq, list, blocks, count, threshold, saq, found);
+            }
+            (Codes::Saq(codes), Constants::Each(constants)) => {
+                let tables = &query.saq;
+                codes
+                    .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
+            }
+            (Codes::Additive(codes), constants) => {
+                codes.scan(&query.additive, constants, blocks, count, threshold, others, found);
+            }
+            (Codes::Scalar(codes), constants) => {
+                codes.scan(&query.scalar, constants, blocks, count, threshold, others, found);
+            }
+            (Codes::Float(codes), constants) => {
+                codes.scan(&query.float, constants, blocks, count, threshold, others, found);
+            }
+        }
+    }
+}
+
 /// What several rotated queries have been looked up together for.
 #[derive(Default)]
 pub(crate) struct Loaded {
@@ -286,9 +324,7 @@ pub(crate) struct Query {
 pub(crate) struct ScanScratch {
     constants: Vec<[f32; BLOCK]>,
     saq: saq::ScanScratch,
-    additive: additive::ScanScratch,
-    scalar: scalar::ScanScratch,
-    float: float::ScanScratch,
+    others: view::ScanScratch,
     refine: saq::RefineScratch,
     refine_scalar: scalar::RefineScratch,
 }
@@ -422,26 +458,10 @@ impl Codec {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        match self.codes() {
-            Codes::Saq(codes) => {
-                codes.scan(&query.saq, list, blocks, count, threshold, &mut scratch.saq, found);
-            }
-            Codes::Additive(codes) => {
-                let constants = Constants::One(list.constant);
-                let scratch = &mut scratch.additive;
-                codes.scan(&query.additive, constants, blocks, count, threshold, scratch, found);
-            }
-            Codes::Scalar(codes) => {
-                let constants = Constants::One(list.constant);
-                let scratch = &mut scratch.scalar;
-                codes.scan(&query.scalar, constants, blocks, count, threshold, scratch, found);
-            }
-            Codes::Float(codes) => {
-                let constants = Constants::One(list.constant);
-                let scratch = &mut scratch.float;
-                codes.scan(&query.float, constants, blocks, count, threshold, scratch, found);
-            }
-        }
+        let ScanScratch { saq, others, .. } = scratch;
+        let constants = Constants::One(list.constant);
+        self.codes()
+            .scan(query, list, count, constants, blocks, count, threshold, saq, others, found);
     }
 
     /// [`scan`](Codec::scan) of a list that also holds copies: of the first `count` vectors, those
@@ -462,31 +482,15 @@ impl Codec {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        let ScanScratch { constants, saq, additive, scalar, float, .. } = scratch;
+        let ScanScratch { constants, saq, others, .. } = scratch;
         constants.resize(count.div_ceil(BLOCK), [0.0; BLOCK]);
         let lanes = constants.as_flattened_mut();
         let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
         of_list.fill(list.constant);
         fill(of_copies);
-        match self.codes() {
-            Codes::Saq(codes) => {
-                let tables = &query.saq;
-                codes
-                    .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
-            }
-            Codes::Additive(codes) => {
-                let constants = Constants::Each(constants);
-                codes.scan(&query.additive, constants, blocks, count, threshold, additive, found);
-            }
-            Codes::Scalar(codes) => {
-                let constants = Constants::Each(constants);
-                codes.scan(&query.scalar, constants, blocks, count, threshold, scalar, found);
-            }
-            Codes::Float(codes) => {
-                let constants = Constants::Each(constants);
-                codes.scan(&query.float, constants, blocks, count, threshold, float, found);
-            }
-        }
+        let constants = Constants::Each(constants);
+        self.codes()
+            .scan(query, list, own, constants, blocks, count, threshold, saq, others, found);
     }
 
     /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest.

@@ -248,6 +248,12 @@ pub(crate) fn additive_code(set: &TrainingSet<'_>, noise: f32, widths: &[usize])
         .unwrap_or(AdditiveCode::EXACT)
 }
 
+/// The expected deviation of estimates, where residuals have the squared norm `whole_sq` on average and codes
+/// leave `left_sq` of it.
+pub(crate) fn estimate_noise(metric: Metric, dims: usize, whole_sq: f64, left_sq: f64) -> f32 {
+    (f64::from(alpha(metric)) * (whole_sq * left_sq / dims as f64).sqrt()) as f32
+}
+
 /// The range of the additive factors of the sample, without the code's part.
 fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
     let dim = set.sample.dim();

@@ -136,6 +136,41 @@ impl Constants<'_> {
     }
 }
 
+/// How many deviations of what rounding a table to 8 bits adds up to a bound allows for: of all vectors
+/// that it should let pass it stops some in a hundred thousand.
+pub(crate) const ROUNDINGS: f32 = 4.0;
+
+/// Buffers for scanning blocks.
+#[derive(Default)]
+pub(crate) struct ScanScratch {
+    /// For each block the sums of each piece of its first stage.
+    pub(crate) sums: Vec<u16>,
+    pub(crate) bounds: Vec<[f32; BLOCK]>,
+    /// For [`report`].
+    pub(crate) passed: Vec<u32>,
+}
+
+impl ScanScratch {
+    /// Makes room for so many blocks.
+    pub(crate) fn fit(&mut self, blocks: usize, pieces: usize) {
+        self.sums.resize(blocks * pieces * BLOCK, 0);
+        self.bounds.resize(blocks, [0.0; BLOCK]);
+        self.passed.resize(blocks, 0);
+    }
+}
+
+/// The sums of a block over all its pieces.
+#[inline(always)]
+pub(crate) fn total(pieces: &[u16]) -> [u32; BLOCK] {
+    let mut sums = [0; BLOCK];
+    for piece in pieces.as_chunks::<BLOCK>().0 {
+        for (sum, &part) in sums.iter_mut().zip(piece) {
+            *sum += u32::from(part);
+        }
+    }
+    sums
+}
+
 /// Calls `found` for each of the first `count` vectors whose bound does not exceed `threshold`.
 pub(crate) fn report(
     bounds: &[[f32; BLOCK]],

@@ -44,7 +44,7 @@ mod train;
 pub use codes::{AdditiveCodes, AdditiveConfig, AdditiveQuantizer};
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use parts::{Part, cut};
-pub(crate) use query::{Loaded, QueryModel, ScanScratch, Tables};
+pub(crate) use query::{Loaded, QueryModel, Tables};
 pub(crate) use train::train;
 
 use nonius_simd::BLOCK;

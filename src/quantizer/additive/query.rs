@@ -9,7 +9,7 @@ use nonius_simd::{BLOCK, Panels, Vectorize, level, scan_blocks, sum_bytes};
 use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
 use crate::quantizer::blocks;
-use crate::quantizer::view::{Constants, report};
+use crate::quantizer::view::{Constants, ROUNDINGS, ScanScratch, report, total};
 use crate::train::{ROUND, RowsI16};
 
 /// Model and codebooks together: what codes of an index mean.
@@ -48,20 +48,8 @@ pub(crate) struct Tables {
     step: f32,
 }
 
-/// How many deviations of what rounding the table adds up to a bound allows for: of all vectors that it
-/// should let pass it stops some in a hundred thousand.
-const ROUNDINGS: f32 = 4.0;
-
 /// Centroids of a codebook whose columns have 4 bits.
 const FEW: usize = 16;
-
-/// Buffers of [`QueryModel::scan`].
-#[derive(Default)]
-pub(crate) struct ScanScratch {
-    sums: Vec<u16>,
-    bounds: Vec<[f32; BLOCK]>,
-    passed: Vec<u32>,
-}
 
 impl QueryModel<'_> {
     /// Multiplies rotated queries (`rows x dims`) with all centroids, which are read once for all of
@@ -126,12 +114,9 @@ impl QueryModel<'_> {
         found: impl FnMut(usize, f32),
     ) {
         let layout = self.model.layout();
-        let number = blocks.len() / layout.block_bytes();
-        let ScanScratch { sums, bounds, passed } = scratch;
-        sums.resize(number * tables.pieces.len().max(1) * BLOCK, 0);
-        bounds.resize(number, [0.0; BLOCK]);
-        passed.resize(number, 0);
         let stride = layout.block_bytes();
+        scratch.fit(blocks.len() / stride, tables.pieces.len().max(1));
+        let ScanScratch { sums, bounds, passed } = scratch;
         if layout.bits == 8 {
             sum_bytes(blocks, stride, tables.lut.as_chunks::<CENTROIDS>().0, sums);
         } else {
@@ -218,12 +203,7 @@ impl Vectorize for Bounds<'_> {
         let sums = sums.chunks_exact(tables.pieces.len().max(1) * BLOCK);
         let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums);
         for (number, (bounds, (block, pieces))) in bounds.iter_mut().zip(blocks).enumerate() {
-            let mut sums = [0u32; BLOCK];
-            for piece in pieces.as_chunks::<BLOCK>().0 {
-                for (sum, &part) in sums.iter_mut().zip(piece) {
-                    *sum += u32::from(part);
-                }
-            }
+            let sums = total(pieces);
             let constants = constants.of_block(number);
             let lanes = bounds.iter_mut().zip(sums).zip(&constants);
             if layout.additive_bytes == 0 {

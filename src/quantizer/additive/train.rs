@@ -13,7 +13,7 @@ use crate::index::Encoding;
 use crate::quantizer::estimate::Estimate;
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, alpha, identity,
+    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, estimate_noise, identity,
     random_rotation, residuals, spun, turned,
 };
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
@@ -134,9 +134,9 @@ pub(crate) fn train(
         }
         let rows = residuals.rows() as f64;
         let (whole_sq, left_sq) = (energy(dims, &vectors) / rows, left_sq / rows);
-        let noise = f64::from(alpha(set.metric)) * (whole_sq * left_sq / dims as f64).sqrt();
+        let noise = estimate_noise(set.metric, dims, whole_sq, left_sq);
         // Its range is known later.
-        let needed = additive_code(set, noise as f32, &[1, 2]).bytes;
+        let needed = additive_code(set, noise, &[1, 2]).bytes;
         if needed <= additive_bytes {
             break (parts, basis, vectors, begun);
         }

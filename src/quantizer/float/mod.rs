@@ -13,7 +13,7 @@
 
 mod query;
 
-pub(crate) use query::{QueryModel, ScanScratch, Tables};
+pub(crate) use query::{QueryModel, Tables};
 
 use half::{bf16, f16};
 use nonius_simd::BLOCK;

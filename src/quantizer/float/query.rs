@@ -4,7 +4,7 @@ use nonius_simd::{BLOCK, Vectorize, level};
 
 use super::{Format, Model};
 use crate::metric::Metric;
-use crate::quantizer::view::{Constants, RotatedQuery, report};
+use crate::quantizer::view::{Constants, RotatedQuery, ScanScratch, report};
 
 /// What codes of an index mean.
 #[derive(Clone, Copy)]
@@ -22,13 +22,6 @@ pub(crate) struct Tables {
     square: f32,
     /// What all keys share, whatever the list.
     constant: f32,
-}
-
-/// Buffers of [`QueryModel::scan`].
-#[derive(Default)]
-pub(crate) struct ScanScratch {
-    keys: Vec<[f32; BLOCK]>,
-    passed: Vec<u32>,
 }
 
 impl QueryModel<'_> {
@@ -64,10 +57,8 @@ impl QueryModel<'_> {
         scratch: &mut ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        let ScanScratch { keys, passed } = scratch;
-        let number = blocks.len() / self.model.layout().block_bytes();
-        keys.resize(number, [0.0; BLOCK]);
-        passed.resize(number, 0);
+        scratch.fit(blocks.len() / self.model.layout().block_bytes(), 0);
+        let ScanScratch { bounds: keys, passed, .. } = scratch;
         level().vectorize(Keys { model: self.model, tables, blocks, keys });
         if let Constants::Each(constants) = constants {
             for (key, constant) in keys.as_flattened_mut().iter_mut().zip(constants.as_flattened())

@@ -25,7 +25,7 @@ use nonius_simd::{BLOCK, Vectorize, level, scan_blocks};
 use super::query::{QueryModel, SegmentQuery, Tables};
 use super::scale;
 use crate::quantizer::factor::AdditiveCode;
-use crate::quantizer::view::{Glance, report};
+use crate::quantizer::view::{self, Glance, report};
 
 /// How the first stage of a query bounds keys, whatever the list.
 #[derive(Default)]
@@ -109,9 +109,7 @@ impl Bound {
 #[derive(Default)]
 pub(crate) struct ScanScratch {
     offsets: Vec<f32>,
-    sums: Vec<u16>,
-    bounds: Vec<[f32; BLOCK]>,
-    passed: Vec<u32>,
+    blocks: view::ScanScratch,
 }
 
 /// Blocks that the first stage reads at a time: their sums stay in the first cache.
@@ -137,7 +135,7 @@ impl QueryModel<'_> {
             return;
         }
         self.sum(tables, blocks, scratch);
-        let ScanScratch { offsets, sums, bounds, passed, .. } = scratch;
+        let ScanScratch { offsets, blocks: view::ScanScratch { sums, bounds, passed } } = scratch;
         tables.bound.offsets_at(list.distance_sq, offsets);
         let lanes = OneList { constant: list.constant, offsets };
         let lines = &tables.bound.lines;
@@ -177,7 +175,7 @@ impl QueryModel<'_> {
             return;
         }
         self.sum(tables, blocks, scratch);
-        let ScanScratch { offsets, sums, bounds, passed } = scratch;
+        let ScanScratch { offsets, blocks: view::ScanScratch { sums, bounds, passed } } = scratch;
         tables.bound.offsets_at(list.distance_sq, offsets);
         let lanes = Mixed { constants, own, offsets, others: &tables.copies };
         let lines = &tables.bound.lines;
@@ -188,12 +186,8 @@ impl QueryModel<'_> {
     /// Sums the tables' entries for each vector and piece of the first stage.
     fn sum(&self, tables: &Tables, blocks: &[u8], scratch: &mut ScanScratch) {
         let (layout, stride) = (self.layout, self.layout.block_bytes());
-        let number = blocks.len() / stride;
-        let ScanScratch { sums, bounds, passed, .. } = scratch;
-        sums.resize(number * layout.pieces.len() * BLOCK, 0);
-        bounds.resize(number, [0.0; BLOCK]);
-        passed.resize(number, 0);
-        scan_blocks(blocks, stride, &layout.pieces, &tables.lut, sums);
+        scratch.blocks.fit(blocks.len() / stride, layout.pieces.len());
+        scan_blocks(blocks, stride, &layout.pieces, &tables.lut, &mut scratch.blocks.sums);
     }
 }
 

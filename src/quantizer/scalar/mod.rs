@@ -27,7 +27,7 @@ mod ranges;
 mod train;
 
 pub(crate) use encode::{EncodeScratch, Encoder};
-pub(crate) use query::{QueryModel, RefineScratch, ScanScratch, Tables};
+pub(crate) use query::{QueryModel, RefineScratch, Tables};
 pub(crate) use train::train;
 
 use bytemuck::{Pod, Zeroable};

@@ -17,7 +17,7 @@ use nonius_simd::{BLOCK, FieldQuery, Vectorize, dot_fields, level, scan_blocks};
 
 use super::{Ends, Layout, Model, Range};
 use crate::quantizer::blocks::{GROUP, round_query};
-use crate::quantizer::view::{Constants, report};
+use crate::quantizer::view::{Constants, ROUNDINGS, ScanScratch, report, total};
 use crate::train::ROUND;
 
 /// Model, format and ranges together: what codes of an index mean.
@@ -54,20 +54,8 @@ pub(crate) struct Tables {
     field_step: f32,
 }
 
-/// How many deviations of what rounding the table adds up to a bound allows for: of all vectors that it
-/// should let pass it stops some in a hundred thousand.
-const ROUNDINGS: f32 = 4.0;
-
 /// Partial sums of an inner product: the additions do not wait for each other.
 const LANES: usize = 8;
-
-/// Buffers of [`QueryModel::scan`].
-#[derive(Default)]
-pub(crate) struct ScanScratch {
-    sums: Vec<u16>,
-    bounds: Vec<[f32; BLOCK]>,
-    passed: Vec<u32>,
-}
 
 /// Buffers of [`QueryModel::key`].
 #[derive(Default)]
@@ -100,11 +88,8 @@ impl QueryModel<'_> {
         found: impl FnMut(usize, f32),
     ) {
         let (layout, stride) = (self.layout, self.layout.block_bytes());
-        let number = blocks.len() / stride;
+        scratch.fit(blocks.len() / stride, layout.pieces.len());
         let ScanScratch { sums, bounds, passed } = scratch;
-        sums.resize(number * layout.pieces.len() * BLOCK, 0);
-        bounds.resize(number, [0.0; BLOCK]);
-        passed.resize(number, 0);
         scan_blocks(blocks, stride, &layout.pieces, &tables.lut, sums);
         level().vectorize(Bounds { codes: *self, tables, constants, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);
@@ -228,12 +213,7 @@ impl Vectorize for Bounds<'_> {
         let sums = sums.chunks_exact(layout.pieces.len() * BLOCK);
         let blocks = blocks.chunks_exact(layout.block_bytes());
         for (number, ((block, sums), bounds)) in blocks.zip(sums).zip(bounds).enumerate() {
-            let mut codes = [0u32; BLOCK];
-            for sums in sums.as_chunks::<BLOCK>().0 {
-                for (code, &sum) in codes.iter_mut().zip(sums) {
-                    *code += u32::from(sum);
-                }
-            }
+            let codes = total(sums);
             let constants = constants.of_block(number);
             let factors = &block[layout.dims * GROUP..][..layout.additive_bytes * BLOCK];
             let factors = factors.chunks_exact(layout.additive_bytes);

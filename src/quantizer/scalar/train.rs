@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::estimate::Estimate;
 use crate::quantizer::frame::{
-    Frame, Rotation, TrainingSet, additive_code, alpha, identity, residuals, turned,
+    Frame, Rotation, TrainingSet, additive_code, estimate_noise, identity, residuals, turned,
 };
 
 /// Rows that tell how much codes leave.
@@ -39,7 +39,7 @@ pub(crate) fn train(
         sum * dims as f64 / rows.len() as f64
     };
     let (whole_sq, left_sq) = (energy(some), energy(&left(grid, &ranges, dims, some)));
-    let noise = f64::from(alpha(set.metric)) * (whole_sq * left_sq / dims as f64).sqrt();
+    let noise = estimate_noise(set.metric, dims, whole_sq, left_sq);
     Ok(Encoder {
         model: Model {
             frame: Frame {
@@ -48,7 +48,7 @@ pub(crate) fn train(
                 dims,
                 scale: set.scale,
                 lists: set.lists.is_some(),
-                additive: additive_code(set, noise as f32, &[1, 2]),
+                additive: additive_code(set, noise, &[1, 2]),
             },
             grid,
             weight: estimate.weight,
