@@ -104,8 +104,7 @@ class Index:
          spec_value, self.scale, self.low, self.step, self.correction, self.shift_step, self.noise,
          self.near_mean, self.near_deviation, spilled, number_bits, self.columns, self.weight,
          self.parts, self.spec_parts,
-         reserved) = struct.unpack_from("<QQIIIIIIQffffffffQIIfIII", part["meta"])
-        expect("reserved bytes of meta", reserved, 0)
+         self.column_bits) = struct.unpack_from("<QQIIIIIIQffffffffQIIfIII", part["meta"])
         expect_among("spec", spec, self.SPECS)
         expect_among("additive_bytes", self.additive_bytes,
                      self.STEPPED_BYTES if self.step > 0 else self.STEPLESS_BYTES)
@@ -116,9 +115,9 @@ class Index:
         if spec > 2:
             expect("fields of meta for SAQ", (self.correction, self.shift_step, self.noise,
                                               self.near_mean, self.near_deviation), (0,) * 5)
-        if not (3 <= spec <= 10 or spec >= 16):
-            expect("fields of meta for codebooks", (self.columns, self.parts, self.spec_parts),
-                   (0, 0, 0))
+        if not 3 <= spec <= 10:
+            expect("fields of meta for codebooks",
+                   (self.columns, self.parts, self.spec_parts, self.column_bits), (0, 0, 0, 0))
         self.lay_out(part)
         self.block_bytes = self.code_bytes + 32 * sum(self.factor_sizes)
 
@@ -401,11 +400,12 @@ class Saq(Index):
 
 class Additive(Index):
     KINDS_OF_ITS_OWN = {"codebooks", "codebook-scales", "codebook-offsets"}
-    SPECS = tuple(range(3, 11)) + tuple(range(16, 20))
+    SPECS = tuple(range(3, 11))
     STEPPED_BYTES, STEPLESS_BYTES = (1, 2), (0, 4)
 
     def lay_out(self, part):
-        self.bits = 4 if self.spec > 15 else 8
+        self.bits = self.column_bits
+        expect_among("column_bits", self.bits, range(1 if 5 <= self.spec <= 8 else 4, 13))
         self.numbers = 2 ** self.bits
         expect_among("columns", self.columns, range(1, 2048 // self.bits + 1))
         expect_among("parts", self.parts, range(1, min(self.columns, self.dim) + 1))
@@ -418,7 +418,7 @@ class Additive(Index):
             levels = self.columns // self.parts + (p < self.columns % self.parts)
             self.column += [(start, dims, at, self.numbers * level) for level in range(levels)]
             start += dims
-            at += self.numbers * levels * up(dims, 2)
+            at += up(self.numbers * levels, 16) * up(dims, 2)
         rows = self.numbers * self.columns
         expect("length of codebook-scales", len(part["codebook-scales"]), 4 * rows)
         expect("length of codebooks", len(part["codebooks"]), 2 * at)
@@ -434,7 +434,11 @@ class Additive(Index):
         """The number of a centroid for each column."""
         if self.bits == 8:
             return block[lane:self.code_bytes:32]
-        return [block[16 * k + lane % 16] >> 4 * (lane // 16) & 15 for k in range(self.columns)]
+        if self.bits == 4:
+            return [block[16 * k + lane % 16] >> 4 * (lane // 16) & 15 for k in range(self.columns)]
+        size = self.code_bytes // 32
+        code = int.from_bytes(block[lane * size:(lane + 1) * size], "little")
+        return [code >> self.bits * k & self.numbers - 1 for k in range(self.columns)]
 
     def sum(self, code):
         """The sum of the centroids of a code."""

@@ -158,6 +158,8 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::L2, "prq:2x6B", 3, 0.0, Keep::F16, &base, &small),
         (Metric::L2, "pq4:5B", 5, 0.5, Keep::F16, &base, &small),
         (Metric::InnerProduct, "opq4:6B", 1, 0.0, Keep::None, &base, &small),
+        (Metric::L2, "pq3:6B", 4, 0.5, Keep::None, &base, &small),
+        (Metric::Cosine, "rvq9:7B", 1, 0.0, Keep::None, &base, &small),
         (Metric::L2, "sq:6", 4, 0.5, Keep::F16, &base, &small),
         (Metric::InnerProduct, "sq:4", 1, 0.0, Keep::None, &wide, &large),
         (Metric::Cosine, "lvq:4x3", 5, 0.5, Keep::None, &base, &small),

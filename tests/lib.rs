@@ -175,7 +175,7 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 14] = [
+pub const QUANTIZERS: [&str; 16] = [
     "saq:4",
     "saq:0.5",
     "saq:12",
@@ -185,6 +185,8 @@ pub const QUANTIZERS: [&str; 14] = [
     "pq:12B",
     "opq:9B",
     "pq4:9B",
+    "pq3:7B",
+    "rvq6:8B",
     "prq:3x12B",
     "sq:8",
     "lvq:8",

@@ -113,10 +113,10 @@ fn additive_codec(
     frame: Frame,
 ) -> Result<Codec, OpenError> {
     let Meta { columns, parts, .. } = *meta;
-    let bits = additive::column_bits(&spec);
+    let bits = meta.column_bits;
     let most = MAX_CODE_BITS / bits;
     if !(1..=most).contains(&columns) {
-        let message = format!("expected 1 to {most} columns, found {columns}");
+        let message = format!("expected 1 to {most} columns of {bits} bits, found {columns}");
         return Err(OpenError::corrupt("meta", message));
     }
     let most = (columns as usize).min(frame.dim);

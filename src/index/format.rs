@@ -51,8 +51,7 @@ pub(crate) struct Meta {
     pub(crate) lists: u32,
     /// The quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment, 3 `rvq:B`,
     /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`, 11 `sq:b`,
-    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`, 16 `pq4:B`, 17 `pq4:NB`, 18 `opq4:B`,
-    /// 19 `opq4:NB`.
+    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -77,7 +76,8 @@ pub(crate) struct Meta {
     pub(crate) parts: u32,
     /// The parts that the user asked for, for specs 9 and 10.
     pub(crate) spec_parts: u32,
-    pub(crate) reserved: u32,
+    /// Additive quantizers: bits of a column, from 1 to 12.
+    pub(crate) column_bits: u32,
 }
 
 /// One entry of section `segments`.
@@ -165,10 +165,8 @@ impl Meta {
         let (kind, parts) = match *spec {
             QuantizerSpec::Saq(_) => (0, 0),
             QuantizerSpec::OneSegment { .. } => (2, 0),
-            QuantizerSpec::Rvq(_) => (3, 0),
-            QuantizerSpec::Pq { bits: 4, .. } => (16, 0),
+            QuantizerSpec::Rvq { .. } => (3, 0),
             QuantizerSpec::Pq { .. } => (5, 0),
-            QuantizerSpec::Opq { bits: 4, .. } => (18, 0),
             QuantizerSpec::Opq { .. } => (7, 0),
             QuantizerSpec::ProductRvq { parts, .. } => (9, parts as u32),
             QuantizerSpec::Sq { .. } => (11, 0),
@@ -208,6 +206,7 @@ impl Meta {
             Encoder::Additive(additive) => Meta {
                 columns: additive.model.columns() as u32,
                 parts: additive.model.parts.len() as u32,
+                column_bits: additive.model.bits,
                 weight: additive.model.weight,
                 ..meta
             },
@@ -221,27 +220,24 @@ impl Meta {
         let bytes = CodeSize::Bytes(usize::try_from(self.spec_value).unwrap_or(usize::MAX));
         let few = u32::try_from(self.spec_value).unwrap_or(u32::MAX);
         let parts = self.spec_parts as usize;
+        let columns = self.column_bits;
         let spec = match self.spec {
             0 => QuantizerSpec::Saq(bits),
             1 => QuantizerSpec::Saq(bytes),
             2 => QuantizerSpec::OneSegment { bits: few },
-            3 => QuantizerSpec::Rvq(bits),
-            4 => QuantizerSpec::Rvq(bytes),
-            5 => QuantizerSpec::Pq { size: bits, bits: 8 },
-            6 => QuantizerSpec::Pq { size: bytes, bits: 8 },
-            7 => QuantizerSpec::Opq { size: bits, bits: 8 },
-            8 => QuantizerSpec::Opq { size: bytes, bits: 8 },
-            9 => QuantizerSpec::ProductRvq { parts, size: bits },
-            10 => QuantizerSpec::ProductRvq { parts, size: bytes },
+            3 => QuantizerSpec::Rvq { size: bits, bits: columns },
+            4 => QuantizerSpec::Rvq { size: bytes, bits: columns },
+            5 => QuantizerSpec::Pq { size: bits, bits: columns },
+            6 => QuantizerSpec::Pq { size: bytes, bits: columns },
+            7 => QuantizerSpec::Opq { size: bits, bits: columns },
+            8 => QuantizerSpec::Opq { size: bytes, bits: columns },
+            9 => QuantizerSpec::ProductRvq { parts, size: bits, bits: columns },
+            10 => QuantizerSpec::ProductRvq { parts, size: bytes, bits: columns },
             11 => QuantizerSpec::Sq { bits: few },
             12 => QuantizerSpec::Lvq { bits: few, second: 0 },
             13 if few > 0 => QuantizerSpec::Lvq { bits: SCAN_BITS, second: few },
             14 if few == 16 => QuantizerSpec::F16,
             15 if few == 16 => QuantizerSpec::Bf16,
-            16 => QuantizerSpec::Pq { size: bits, bits: 4 },
-            17 => QuantizerSpec::Pq { size: bytes, bits: 4 },
-            18 => QuantizerSpec::Opq { size: bits, bits: 4 },
-            19 => QuantizerSpec::Opq { size: bytes, bits: 4 },
             other => {
                 return Err(OpenError::corrupt(
                     "meta",
@@ -251,6 +247,10 @@ impl Meta {
         };
         if !matches!(self.spec, 9 | 10) && parts != 0 {
             let message = format!("expected no parts of {spec}, found {parts}");
+            return Err(OpenError::corrupt("meta", message));
+        }
+        if spec.column_bits().is_none() && columns != 0 {
+            let message = format!("expected no bits of columns of {spec}, found {columns}");
             return Err(OpenError::corrupt("meta", message));
         }
         spec.validate().map_err(|e| OpenError::corrupt("meta", e.to_string()))?;
@@ -471,9 +471,6 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
         "the dimension rounded up to a multiple of 8",
         u64::from(meta.dims),
     )?;
-    if meta.reserved != 0 {
-        return Err(OpenError::corrupt("meta", "reserved bytes are not zero"));
-    }
     finite(
         "meta",
         &[

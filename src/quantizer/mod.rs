@@ -38,9 +38,9 @@ use crate::matrix::MAX_DIM;
 /// | `erabitq:b` | the quality of Extended RaBitQ: one segment of `b` bits a dimension | 1 to 13 | |
 /// | `pq:SIZE` | product quantization: a codebook of 256 centroids for each of as many parts of the dimensions as there are bytes | 0.02 to 4 | 5 to 256 |
 /// | `opq:SIZE` | the same behind a rotation that is learnt for it | 0.02 to 4 | 5 to 256 |
-/// | `pq4:SIZE`, `opq4:SIZE` | the same with two parts for each byte, and 16 centroids each | 0.02 to 4 | 5 to 256 |
 /// | `rvq:SIZE` | RVQ: sums of a centroid of each of as many codebooks as there are bytes | 0.02 to 4 | 5 to 256 |
 /// | `prq:PxSIZE` | `P` parts of the dimensions, each an RVQ, as in `prq:4x24B` | 0.02 to 4 | 5 to 256 |
+/// | `pqN:SIZE`, ... | any of the four with codebooks of `2^N` centroids, whose numbers take `N` bits, as in `pq4:16B` and `rvq12:24B` | 0.02 to 4 | 5 to 256 |
 /// | `sq:b` | scalar quantization: `b` bits for each dimension, from its own range | 4 to 8 | |
 /// | `lvq:b` | locally-adaptive vector quantization: the same, from the range of each vector | 4 to 8 | |
 /// | `lvq:4xb` | the same in two levels: 4 bits, and `b` for what they leave, as in `lvq:4x8` | 4 and 1 to 8 | |
@@ -48,7 +48,9 @@ use crate::matrix::MAX_DIM;
 ///
 /// Everything but the id is counted: `B` bits make a budget of `B * dim / 8 + 8` bytes a vector. Of its
 /// bytes a quantizer with codebooks keeps one for the additive factor, and two or four where one would be
-/// too coarse; `pq` and `opq` need none in an index of one list.
+/// too coarse; `pq` and `opq` need none in an index of one list. `N` is 1 to 12 for `pq` and `opq`, and 4 to 12
+/// for `rvq` and `prq`; beyond 8, codes take 6 bytes or more. Codebooks of 256 and of 16 centroids have scans of
+/// their own; others are for comparing what codes can be, and are scanned plainly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QuantizerSpec {
     /// SAQ.
@@ -63,24 +65,32 @@ pub enum QuantizerSpec {
     Pq {
         /// Its size.
         size: CodeSize,
-        /// Bits of the number of a centroid: 8, or 4 for 16 centroids, twice as many parts, and faster scans.
+        /// Bits of the number of a centroid, from 1 to 12: 8, or 4 for 16 centroids, twice as many parts, and
+        /// faster scans.
         bits: u32,
     },
     /// Product quantization behind a learnt rotation (Ge, He, Ke and Sun, CVPR 2013).
     Opq {
         /// Its size.
         size: CodeSize,
-        /// Bits of the number of a centroid, 8 or 4.
+        /// Bits of the number of a centroid, from 1 to 12.
         bits: u32,
     },
     /// Residual vector quantization (Chen, Guan and Wang, Sensors 2010).
-    Rvq(CodeSize),
+    Rvq {
+        /// Its size.
+        size: CodeSize,
+        /// Bits of the number of a centroid, from 4 to 12.
+        bits: u32,
+    },
     /// A product of RVQs.
     ProductRvq {
         /// Parts of the dimensions.
         parts: usize,
         /// The size of all of them together.
         size: CodeSize,
+        /// Bits of the number of a centroid, from 4 to 12.
+        bits: u32,
     },
     /// Scalar quantization: a range for each dimension.
     Sq {
@@ -152,6 +162,9 @@ impl FromStr for CodeSize {
 /// codebook takes training time and memory.
 pub(crate) const CODEBOOK_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
 
+/// The most bits of the number of a centroid.
+pub(crate) const MAX_COLUMN_BITS: u32 = 12;
+
 /// Bits of scalar quantizers with one level, and of the second level where there are two.
 const SCALAR_BITS: std::ops::RangeInclusive<u32> = scalar::SCAN_BITS..=8;
 const SECOND_BITS: std::ops::RangeInclusive<u32> = 1..=8;
@@ -202,12 +215,12 @@ impl QuantizerSpec {
 
     /// RVQ within `bytes` bytes a vector.
     pub fn rvq_bytes(bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::Rvq(CodeSize::Bytes(bytes))
+        QuantizerSpec::Rvq { size: CodeSize::Bytes(bytes), bits: 8 }
     }
 
     /// A product of so many RVQs within `bytes` bytes a vector.
     pub fn product_rvq_bytes(parts: usize, bytes: usize) -> QuantizerSpec {
-        QuantizerSpec::ProductRvq { parts, size: CodeSize::Bytes(bytes) }
+        QuantizerSpec::ProductRvq { parts, size: CodeSize::Bytes(bytes), bits: 8 }
     }
 
     /// The kind of its codes.
@@ -216,29 +229,42 @@ impl QuantizerSpec {
             QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. } => Family::Saq,
             QuantizerSpec::Pq { .. }
             | QuantizerSpec::Opq { .. }
-            | QuantizerSpec::Rvq(_)
+            | QuantizerSpec::Rvq { .. }
             | QuantizerSpec::ProductRvq { .. } => Family::Additive,
             QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => Family::Scalar,
             QuantizerSpec::F16 | QuantizerSpec::Bf16 => Family::Float,
         }
     }
 
-    /// The family's name: what comes before the colon in [its own](QuantizerSpec).
-    pub fn name(&self) -> &'static str {
-        match self {
+    /// What comes before the colon in [its name](QuantizerSpec).
+    pub fn name(&self) -> String {
+        let name = match self {
             QuantizerSpec::Saq(_) => "saq",
             QuantizerSpec::OneSegment { bits: 1 } => "rabitq",
             QuantizerSpec::OneSegment { .. } => "erabitq",
-            QuantizerSpec::Pq { bits: 4, .. } => "pq4",
             QuantizerSpec::Pq { .. } => "pq",
-            QuantizerSpec::Opq { bits: 4, .. } => "opq4",
             QuantizerSpec::Opq { .. } => "opq",
-            QuantizerSpec::Rvq(_) => "rvq",
+            QuantizerSpec::Rvq { .. } => "rvq",
             QuantizerSpec::ProductRvq { .. } => "prq",
             QuantizerSpec::Sq { .. } => "sq",
             QuantizerSpec::Lvq { .. } => "lvq",
             QuantizerSpec::F16 => "f16",
             QuantizerSpec::Bf16 => "bf16",
+        };
+        match self.column_bits() {
+            None | Some(8) => name.to_owned(),
+            Some(bits) => format!("{name}{bits}"),
+        }
+    }
+
+    /// Bits of the number of a centroid, of quantizers that have codebooks.
+    pub(crate) fn column_bits(&self) -> Option<u32> {
+        match *self {
+            QuantizerSpec::Pq { bits, .. }
+            | QuantizerSpec::Opq { bits, .. }
+            | QuantizerSpec::Rvq { bits, .. }
+            | QuantizerSpec::ProductRvq { bits, .. } => Some(bits),
+            _ => None,
         }
     }
 
@@ -253,7 +279,7 @@ impl QuantizerSpec {
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq { size, .. }
             | QuantizerSpec::Opq { size, .. }
-            | QuantizerSpec::Rvq(size)
+            | QuantizerSpec::Rvq { size, .. }
             | QuantizerSpec::ProductRvq { size, .. } => Some(size),
         }
     }
@@ -264,7 +290,7 @@ impl QuantizerSpec {
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq { size, .. }
             | QuantizerSpec::Opq { size, .. }
-            | QuantizerSpec::Rvq(size)
+            | QuantizerSpec::Rvq { size, .. }
             | QuantizerSpec::ProductRvq { size, .. } => match size {
                 CodeSize::Bits(bits) => bits,
                 CodeSize::Bytes(bytes) => bytes as f64 * 8.0 / dim.max(1) as f64,
@@ -286,9 +312,26 @@ impl QuantizerSpec {
     /// [`ConfigError`] naming the range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let complain = |message: String| Err(ConfigError::new("quantizer", message));
+        if let Some(found) = self.column_bits() {
+            let least = match self {
+                // Each of a part's levels fills whole panels of 16 rows.
+                QuantizerSpec::Rvq { .. } | QuantizerSpec::ProductRvq { .. } => 4,
+                _ => 1,
+            };
+            if !(least..=MAX_COLUMN_BITS).contains(&found) {
+                return complain(format!(
+                    "codebooks have numbers of {least} to {MAX_COLUMN_BITS} bits here, found {found}"
+                ));
+            }
+        }
         let (bits, bytes) = match self.family() {
             Family::Saq => (0.25..=12.0, 4..=2 * MAX_DIM),
-            Family::Additive => (0.02..=4.0, CODEBOOK_BYTES),
+            Family::Additive => {
+                let (least, most) = CODEBOOK_BYTES.into_inner();
+                // One column and an exact factor.
+                let least = least.max(4 + self.column_bits().unwrap_or(0).div_ceil(8) as usize);
+                (0.02..=4.0, least..=most)
+            }
             // These have no size.
             Family::Scalar | Family::Float => (0.0..=0.0, 0..=0),
         };
@@ -311,11 +354,6 @@ impl QuantizerSpec {
         match *self {
             QuantizerSpec::OneSegment { bits } if !(1..=saq::MAX_BITS).contains(&bits) => {
                 complain(format!("erabitq takes 1 to {} bits, found {bits}", saq::MAX_BITS))
-            }
-            QuantizerSpec::Pq { bits, .. } | QuantizerSpec::Opq { bits, .. }
-                if !matches!(bits, 4 | 8) =>
-            {
-                complain(format!("{name} takes columns of 4 or 8 bits, found {bits}"))
             }
             QuantizerSpec::ProductRvq { parts, .. } if !(1..=MAX_PARTS).contains(&parts) => {
                 complain(format!("prq takes 1 to {MAX_PARTS} parts, found {parts}"))
@@ -348,15 +386,17 @@ impl fmt::Display for QuantizerSpec {
         match self {
             QuantizerSpec::OneSegment { bits: 1 } => f.write_str("rabitq"),
             QuantizerSpec::OneSegment { bits } => write!(f, "erabitq:{bits}"),
-            QuantizerSpec::ProductRvq { parts, size } => write!(f, "prq:{parts}x{size}"),
+            QuantizerSpec::ProductRvq { parts, size, .. } => {
+                write!(f, "{}:{parts}x{size}", self.name())
+            }
             QuantizerSpec::Sq { bits } => write!(f, "sq:{bits}"),
             QuantizerSpec::Lvq { bits, second: 0 } => write!(f, "lvq:{bits}"),
             QuantizerSpec::Lvq { bits, second } => write!(f, "lvq:{bits}x{second}"),
-            QuantizerSpec::F16 | QuantizerSpec::Bf16 => f.write_str(self.name()),
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 => f.write_str(&self.name()),
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq { size, .. }
             | QuantizerSpec::Opq { size, .. }
-            | QuantizerSpec::Rvq(size) => write!(f, "{}:{size}", self.name()),
+            | QuantizerSpec::Rvq { size, .. } => write!(f, "{}:{size}", self.name()),
         }
     }
 }
@@ -369,9 +409,9 @@ impl FromStr for QuantizerSpec {
             ConfigError::new(
                 "quantizer",
                 format!(
-                    "expected saq:SIZE, pq:SIZE, pq4:SIZE, opq:SIZE, opq4:SIZE, rvq:SIZE, \
-                     prq:PARTSxSIZE, rabitq, erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or bf16, where SIZE is bits a \
-                     dimension or bytes such as 48B, found {text:?}"
+                    "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE (or pq4:SIZE and so on, with \
+                     the bits of a centroid's number), rabitq, erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or \
+                     bf16, where SIZE is bits a dimension or bytes such as 48B, found {text:?}"
                 ),
             )
         };
@@ -381,18 +421,28 @@ impl FromStr for QuantizerSpec {
         };
         let size = |text: &str| text.parse::<CodeSize>().map_err(|_| unknown());
         let bits = |text: &str| text.parse::<u32>().map_err(|_| unknown());
+        // The name of codebooks may end with the bits of their numbers.
+        let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let column_bits = match &name[family.len()..] {
+            "" => 8,
+            // The one name of 8 bits is that without a number.
+            text if text.starts_with('0') || text == "8" => return Err(unknown()),
+            text => bits(text)?,
+        };
+        let name = match family {
+            "pq" | "opq" | "rvq" | "prq" => family,
+            _ => name,
+        };
         let spec = match (name, number) {
             ("saq", Some(number)) => QuantizerSpec::Saq(size(number)?),
             ("saq", None) => QuantizerSpec::saq(4.0),
-            ("pq", Some(number)) => QuantizerSpec::Pq { size: size(number)?, bits: 8 },
-            ("pq4", Some(number)) => QuantizerSpec::Pq { size: size(number)?, bits: 4 },
-            ("opq", Some(number)) => QuantizerSpec::Opq { size: size(number)?, bits: 8 },
-            ("opq4", Some(number)) => QuantizerSpec::Opq { size: size(number)?, bits: 4 },
-            ("rvq", Some(number)) => QuantizerSpec::Rvq(size(number)?),
+            ("pq", Some(number)) => QuantizerSpec::Pq { size: size(number)?, bits: column_bits },
+            ("opq", Some(number)) => QuantizerSpec::Opq { size: size(number)?, bits: column_bits },
+            ("rvq", Some(number)) => QuantizerSpec::Rvq { size: size(number)?, bits: column_bits },
             ("prq", Some(number)) => {
                 let (parts, number) = number.split_once('x').ok_or_else(unknown)?;
                 let parts = parts.parse().map_err(|_| unknown())?;
-                QuantizerSpec::ProductRvq { parts, size: size(number)? }
+                QuantizerSpec::ProductRvq { parts, size: size(number)?, bits: column_bits }
             }
             ("rabitq", None | Some("1")) => QuantizerSpec::rabitq(),
             ("erabitq" | "caq", Some(number)) => QuantizerSpec::OneSegment { bits: bits(number)? },
@@ -437,6 +487,10 @@ mod tests {
             "opq4:1",
             "prq:4x24B",
             "prq:2x0.5",
+            "pq1:8B",
+            "opq12:6B",
+            "rvq10:0.5",
+            "prq4:4x24B",
             "rabitq",
             "erabitq:4",
             "sq:6",
@@ -467,7 +521,15 @@ mod tests {
             "opq:4B",
             "opq:16B2",
             "pq4:4B",
-            "pq6:16B",
+            "pq0:16B",
+            "pq13:16B",
+            "pq8:16B",
+            "pq08:16B",
+            "pq9:5B",
+            "rvq3:16B",
+            "prq3:2x16B",
+            "saq4:16B",
+            "pq999999999999:16B",
             "prq:16B",
             "prq:0x16B",
             "prq:x16B",

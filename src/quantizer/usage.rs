@@ -39,17 +39,12 @@ impl Uses {
     }
 
     /// Counts the number of each column of a code.
-    pub(crate) fn count(&mut self, code: impl Iterator<Item = u8>) {
+    pub(crate) fn count(&mut self, code: impl Iterator<Item = u16>) {
         let Some(layout) = self.layout else { return };
         for (counts, number) in self.counts.chunks_exact_mut(layout.centroids()).zip(code) {
             let count = &mut counts[usize::from(number)];
             *count = count.saturating_add(1);
         }
-    }
-
-    /// How often each centroid is named: codebooks times centroids.
-    pub(crate) fn into_counts(self) -> Vec<u32> {
-        self.counts
     }
 
     /// What was counted, for each codebook.

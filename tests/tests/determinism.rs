@@ -15,11 +15,13 @@ const QUANTIZERS: [&str; 9] =
     ["saq:4", "saq:0.5", "saq:2.5", "rabitq", "erabitq:4", "sq:5", "lvq:4x7", "f16", "bf16"];
 
 /// Those whose training takes longer, with one metric each: it changes little of what they do.
-const CODEBOOKS: [(Metric, &str); 4] = [
+const CODEBOOKS: [(Metric, &str); 6] = [
     (Metric::InnerProduct, "rvq:7B"),
     (Metric::L2, "opq:8B"),
     (Metric::Cosine, "prq:2x7B"),
     (Metric::Cosine, "pq4:9B"),
+    (Metric::L2, "pq5:7B"),
+    (Metric::InnerProduct, "rvq9:8B"),
 ];
 
 /// The configurations that are compared, each with a set of its own.

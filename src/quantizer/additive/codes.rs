@@ -30,7 +30,7 @@ impl Default for AdditiveConfig {
     fn default() -> AdditiveConfig {
         AdditiveConfig {
             metric: Metric::L2,
-            quantizer: QuantizerSpec::Rvq(CodeSize::Bits(0.5)),
+            quantizer: QuantizerSpec::Rvq { size: CodeSize::Bits(0.5), bits: 8 },
             encoding: Encoding::Full,
             seed: 0,
         }
@@ -91,7 +91,7 @@ impl AdditiveCodes {
     ///
     /// # Panics
     /// If `i` is not below [`len`](AdditiveCodes::len).
-    pub fn code(&self, i: usize) -> Vec<u8> {
+    pub fn code(&self, i: usize) -> Vec<u16> {
         assert!(i < self.len, "vector {i} of {}", self.len);
         self.layout.numbers(self.block(i), i % BLOCK).collect()
     }
@@ -136,7 +136,7 @@ impl AdditiveQuantizer {
         self.encoder.model.frame.dim
     }
 
-    /// The number of codebooks: a code names one of 256 centroids, or of 16, in each.
+    /// The number of codebooks: a code names a centroid of each.
     pub fn codebooks(&self) -> usize {
         self.encoder.model.columns()
     }

@@ -44,7 +44,7 @@ pub(crate) struct EncodeScratch {
     product: Vec<i32>,
     /// Rotated residuals: rows x dims.
     o: Vec<f32>,
-    codes: Vec<u8>,
+    codes: Vec<u16>,
     /// What codes leave of them.
     left: Vec<f32>,
     base: Vec<f32>,

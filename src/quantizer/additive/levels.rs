@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use nonius_simd::{Panels, Panels8, Vectorize, level};
 
-use super::CENTROIDS;
 use crate::matrix::{add, subtract};
 use crate::train::{Direct, RowsI8, RowsI16, shifted_dot};
 
@@ -18,11 +17,14 @@ const SINGLE_ROWS: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Levels {
     dims: usize,
-    /// As [`Panels`]: `levels * 256 x dims`. 256 rows are whole panels, so each level has its own.
+    /// Centroids of a level.
+    centroids: usize,
+    /// As [`Panels`]: `levels * centroids x dims`. Where there are several levels, the centroids of each fill
+    /// whole panels, so each has its own.
     packed: Vec<i16>,
     /// What each packed row is multiplied by.
     inverse: Vec<f32>,
-    /// The centroids as they are after rounding: `levels * 256 x dims`.
+    /// The centroids as they are after rounding: `levels * centroids x dims`.
     values: Vec<f32>,
     /// Their squared norms.
     norms_sq: Vec<f32>,
@@ -42,8 +44,8 @@ struct Coarse {
 }
 
 impl Levels {
-    /// Rounds centroids, `levels * 256 x dims`, or fewer of one level.
-    pub(super) fn new(dims: usize, centroids: &[f32]) -> Levels {
+    /// Rounds the centroids of levels that have `most` each, `levels * most x dims`.
+    pub(super) fn new(dims: usize, most: usize, centroids: &[f32]) -> Levels {
         let mut rows = RowsI16::new();
         rows.quantize(dims, centroids);
         let values: Vec<f32> = rows
@@ -60,12 +62,11 @@ impl Levels {
             inverse: rows8.inverse().to_vec(),
             sums: rows8.sums().to_vec(),
         };
-        let direct = match centroids.len() / dims {
-            ..=CENTROIDS => Direct::new(dims, &values),
-            _ => Direct::new(dims, &[]),
-        };
+        let single = centroids.len() == most * dims;
+        let direct = Direct::new(dims, if single { &values } else { &[] });
         Levels {
             dims,
+            centroids: most,
             packed: Panels::pack(rows.rows(), rows.depth(), rows.values()),
             inverse: rows.inverse().to_vec(),
             values,
@@ -80,7 +81,7 @@ impl Levels {
         self.dims
     }
 
-    /// As [`Panels`]: `levels * 256 x dims`.
+    /// As [`Panels`]: `levels * centroids x dims`.
     pub(super) fn packed(&self) -> &[i16] {
         &self.packed
     }
@@ -95,19 +96,20 @@ impl Levels {
         &self.norms_sq
     }
 
-    /// All centroids after rounding: `levels * 256 x dims`.
+    /// All centroids after rounding: `levels * centroids x dims`.
     pub(super) fn values(&self) -> &[f32] {
         &self.values
     }
 
     /// How many centroids make a vector.
     pub(super) fn levels(&self) -> usize {
-        self.inverse.len().div_ceil(CENTROIDS)
+        self.inverse.len().div_ceil(self.centroids)
     }
 
     /// A centroid of a level.
-    pub(super) fn centroid(&self, level: usize, code: u8) -> &[f32] {
-        let at = (level * CENTROIDS + usize::from(code)) * self.dims;
+    #[inline(always)]
+    pub(super) fn centroid(&self, level: usize, code: u16) -> &[f32] {
+        let at = (level * self.centroids + usize::from(code)) * self.dims;
         &self.values[at..at + self.dims]
     }
 
@@ -120,7 +122,7 @@ impl Levels {
         beam: usize,
         sweeps: usize,
         scratch: &mut BeamScratch,
-        codes: &mut [u8],
+        codes: &mut [u16],
         residuals: &mut [f32],
     ) {
         let (dims, levels) = (self.dims, self.levels());
@@ -134,7 +136,7 @@ impl Levels {
                 let nearest = &mut nearest[..codes.len()];
                 self.direct.find(vectors, nearest);
                 for (code, &number) in codes.iter_mut().zip(&*nearest) {
-                    *code = number as u8;
+                    *code = number as u16;
                 }
             }
             for (residual, &code) in residuals.chunks_exact_mut(dims).zip(&*codes) {
@@ -156,7 +158,7 @@ impl Levels {
     pub(super) fn improve(
         &self,
         scratch: &mut BeamScratch,
-        codes: &mut [u8],
+        codes: &mut [u16],
         residuals: &mut [f32],
     ) {
         let (dims, levels) = (self.dims, self.levels());
@@ -177,7 +179,7 @@ impl Levels {
         vectors: &[f32],
         beam: usize,
         scratch: &mut BeamScratch,
-        codes: &mut [u8],
+        codes: &mut [u16],
         residuals: &mut [f32],
     ) {
         let (dims, levels) = (self.dims, self.levels());
@@ -186,9 +188,9 @@ impl Levels {
         entries.start(vectors);
         for level_number in 0..levels {
             rows.quantize(dims, &entries.residuals);
-            let size = CENTROIDS * rows.depth();
+            let size = self.centroids * rows.depth();
             let packed = &self.coarse.packed[level_number * size..(level_number + 1) * size];
-            rows.multiply(Panels8::new(CENTROIDS, dims, packed), shifted, product);
+            rows.multiply(Panels8::new(self.centroids, dims, packed), shifted, product);
             level().vectorize(Extend {
                 levels: self,
                 level_number,
@@ -211,16 +213,16 @@ impl Levels {
     }
 
     /// Chooses the best centroid of each level in turn, the others given.
-    fn sweep(&self, scratch: &mut BeamScratch, codes: &mut [u8], residuals: &mut [f32]) {
+    fn sweep(&self, scratch: &mut BeamScratch, codes: &mut [u16], residuals: &mut [f32]) {
         let (dims, levels) = (self.dims, self.levels());
-        let BeamScratch { rows, product, .. } = scratch;
+        let BeamScratch { rows, product, scores, .. } = scratch;
         for level_number in 0..levels {
             let chosen = || codes.chunks_exact(levels).map(|path| path[level_number]);
             for (residual, code) in residuals.chunks_exact_mut(dims).zip(chosen()) {
                 add(residual, self.centroid(level_number, code));
             }
             self.products(level_number, residuals, rows, product);
-            level().vectorize(Nearest { levels: self, level_number, rows, product, codes });
+            level().vectorize(Nearest { levels: self, level_number, rows, product, scores, codes });
             let chosen = || codes.chunks_exact(levels).map(|path| path[level_number]);
             for (residual, code) in residuals.chunks_exact_mut(dims).zip(chosen()) {
                 subtract(residual, self.centroid(level_number, code));
@@ -237,9 +239,15 @@ impl Levels {
         product: &mut Vec<i32>,
     ) {
         rows.quantize(self.dims, values);
-        let packed = CENTROIDS * rows.depth();
+        let packed = self.centroids * rows.depth();
         let packed = &self.packed[level_number * packed..(level_number + 1) * packed];
-        rows.multiply(Panels::new(CENTROIDS, self.dims, packed), product);
+        rows.multiply(Panels::new(self.centroids, self.dims, packed), product);
+    }
+
+    /// Where the centroids of a level are among all.
+    #[inline(always)]
+    fn rows_of(&self, level_number: usize) -> Range<usize> {
+        level_number * self.centroids..(level_number + 1) * self.centroids
     }
 
     /// For each centroid of a level the squared distance to a row, less the row's squared norm: from the
@@ -253,18 +261,13 @@ impl Levels {
         dots: impl Iterator<Item = f32>,
         out: &mut [f32],
     ) {
-        let range = of_level(level_number);
+        let range = self.rows_of(level_number);
         let centroids = self.norms_sq[range.clone()].iter().zip(&inverses[range]);
         let weight = 2.0 * inverse;
         for ((out, dot), (&norm_sq, &inverse)) in out.iter_mut().zip(dots).zip(centroids) {
             *out = norm_sq - (weight * inverse) * dot;
         }
     }
-}
-
-/// Where the centroids of a level are among all.
-fn of_level(level_number: usize) -> Range<usize> {
-    level_number * CENTROIDS..(level_number + 1) * CENTROIDS
 }
 
 /// Buffers of [`Levels::encode`].
@@ -274,6 +277,7 @@ pub(super) struct BeamScratch {
     rows8: RowsI8,
     shifted: Vec<u8>,
     product: Vec<i32>,
+    scores: Vec<f32>,
     entries: Entries,
     next: Entries,
 }
@@ -284,8 +288,8 @@ struct Entries {
     width: usize,
     /// What each leaves of its vector: `dims` values.
     residuals: Vec<f32>,
-    /// The codes so far: a byte for each level.
-    paths: Vec<u8>,
+    /// The codes so far: a number for each level.
+    paths: Vec<u16>,
     /// Best candidates of a vector: score and number.
     best: Vec<(f32, u32)>,
     scores: Vec<f32>,
@@ -317,9 +321,9 @@ impl Vectorize for Extend<'_> {
     #[inline(always)]
     fn run(self) {
         let Extend { levels, level_number, beam, rows, product, entries, next } = self;
-        let (dims, width) = (levels.dims, entries.width);
+        let (dims, width, centroids) = (levels.dims, entries.width, levels.centroids);
         let count = rows.rows() / width;
-        let candidates = width * CENTROIDS;
+        let candidates = width * centroids;
         next.width = beam.clamp(1, candidates);
         next.residuals.clear();
         next.paths.clear();
@@ -327,10 +331,10 @@ impl Vectorize for Extend<'_> {
         for v in 0..count {
             for b in 0..width {
                 let entry = v * width + b;
-                let scores = &mut next.scores[b * CENTROIDS..(b + 1) * CENTROIDS];
-                let product = &product[entry * CENTROIDS..(entry + 1) * CENTROIDS];
+                let scores = &mut next.scores[b * centroids..(b + 1) * centroids];
+                let product = &product[entry * centroids..(entry + 1) * centroids];
                 let Coarse { inverse, sums, .. } = &levels.coarse;
-                let sums = &sums[of_level(level_number)];
+                let sums = &sums[levels.rows_of(level_number)];
                 let dots =
                     product.iter().zip(sums).map(|(&product, &sum)| shifted_dot(product, sum));
                 levels.scores(level_number, rows.inverse()[entry], inverse, dots, scores);
@@ -341,8 +345,8 @@ impl Vectorize for Extend<'_> {
             }
             smallest(&next.scores, next.width, &mut next.best);
             for &(_, number) in &next.best {
-                let entry = v * width + number as usize / CENTROIDS;
-                let code = (number as usize % CENTROIDS) as u8;
+                let entry = v * width + number as usize / centroids;
+                let code = (number as usize % centroids) as u16;
                 let centroid = levels.centroid(level_number, code);
                 let residual = &entries.residuals[entry * dims..(entry + 1) * dims];
                 next.residuals.extend(residual.iter().zip(centroid).map(|(x, c)| x - c));
@@ -392,7 +396,9 @@ struct Nearest<'a> {
     level_number: usize,
     rows: &'a RowsI16,
     product: &'a [i32],
-    codes: &'a mut [u8],
+    /// A buffer.
+    scores: &'a mut Vec<f32>,
+    codes: &'a mut [u16],
 }
 
 impl Vectorize for Nearest<'_> {
@@ -400,21 +406,22 @@ impl Vectorize for Nearest<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Nearest { levels, level_number, rows, product, codes } = self;
+        let Nearest { levels, level_number, rows, product, scores, codes } = self;
         let paths = codes.chunks_exact_mut(levels.levels());
-        let products = product.chunks_exact(CENTROIDS).zip(rows.inverse());
-        let mut scores = [0.0f32; CENTROIDS];
+        let products = product.chunks_exact(levels.centroids).zip(rows.inverse());
+        scores.resize(levels.centroids, 0.0);
+        let scores = &mut scores[..];
         for (path, (product, &inverse)) in paths.zip(products) {
             let dots = product.iter().map(|&product| product as f32);
-            levels.scores(level_number, inverse, &levels.inverse, dots, &mut scores);
+            levels.scores(level_number, inverse, &levels.inverse, dots, scores);
             let mut least = f32::INFINITY;
-            for &score in &scores {
+            for &score in &*scores {
                 least = if score < least { score } else { least };
             }
             // The one that was is kept if it is as good.
             if scores[usize::from(path[level_number])] > least {
                 let at = scores.iter().position(|&score| score == least);
-                path[level_number] = at.unwrap_or(0) as u8;
+                path[level_number] = at.unwrap_or(0) as u16;
             }
         }
     }
@@ -423,6 +430,7 @@ impl Vectorize for Nearest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantizer::additive::CENTROIDS;
     use crate::random::Random;
 
     fn normal(count: usize, seed: u64) -> Vec<f32> {
@@ -439,7 +447,7 @@ mod tests {
         vectors: &[f32],
         beam: usize,
         sweeps: usize,
-    ) -> (Vec<u8>, Vec<f32>) {
+    ) -> (Vec<u16>, Vec<f32>) {
         let rows = vectors.len() / codebooks.dims;
         let mut codes = vec![0; rows * codebooks.levels()];
         let mut residuals = vec![0.0; vectors.len()];
@@ -450,8 +458,15 @@ mod tests {
 
     #[test]
     fn residuals_are_what_the_named_centroids_leave() {
-        for (dims, levels, rows) in [(8, 1, 1), (8, 3, 15), (24, 4, 33)] {
-            let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 1));
+        for (dims, levels, rows, most) in [
+            (8, 1, 1, 256),
+            (8, 3, 15, 256),
+            (24, 4, 33, 256),
+            (8, 3, 9, 16),
+            (8, 1, 5, 2),
+            (9, 2, 20, 1024),
+        ] {
+            let codebooks = Levels::new(dims, most, &normal(levels * most * dims, 1));
             let vectors = normal(rows * dims, 2);
             for (beam, sweeps) in [(1, 0), (3, 0), (1, 2), (8, 1)] {
                 let (codes, residuals) = encode(&codebooks, &vectors, beam, sweeps);
@@ -471,12 +486,12 @@ mod tests {
     #[test]
     fn one_level_finds_the_nearest_centroid() {
         let dims = 16;
-        let codebooks = Levels::new(dims, &normal(CENTROIDS * dims, 3));
+        let codebooks = Levels::new(dims, CENTROIDS, &normal(CENTROIDS * dims, 3));
         let vectors = normal(100 * dims, 4);
         let (codes, _) = encode(&codebooks, &vectors, 1, 0);
         for (vector, &code) in vectors.chunks_exact(dims).zip(&codes) {
-            let distance = |c: u8| nonius_simd::l2_sq_f32(vector, codebooks.centroid(0, c));
-            let least = (0..=255).map(distance).fold(f32::INFINITY, f32::min);
+            let distance = |c: u16| nonius_simd::l2_sq_f32(vector, codebooks.centroid(0, c));
+            let least = (0..256).map(distance).fold(f32::INFINITY, f32::min);
             // The search is in 8 bits.
             assert!(distance(code) <= least * 1.02);
         }
@@ -490,7 +505,7 @@ mod tests {
         for (level, values) in centroids.chunks_exact_mut(CENTROIDS * dims).enumerate() {
             values.iter_mut().for_each(|x| *x *= 0.8f32.powi(level as i32));
         }
-        let codebooks = Levels::new(dims, &centroids);
+        let codebooks = Levels::new(dims, CENTROIDS, &centroids);
         let vectors = normal(300 * dims, 6);
         let left = |beam, sweeps| energy(&encode(&codebooks, &vectors, beam, sweeps).1);
         let by_beam = [1, 2, 4, 16].map(|beam| left(beam, 0));
@@ -502,12 +517,12 @@ mod tests {
     #[test]
     fn zeros_equal_centroids_and_huge_values_have_codes() {
         let (dims, levels) = (8, 3);
-        let codebooks = Levels::new(dims, &vec![0.0; levels * CENTROIDS * dims]);
+        let codebooks = Levels::new(dims, CENTROIDS, &vec![0.0; levels * CENTROIDS * dims]);
         let (codes, residuals) = encode(&codebooks, &[1.0; 8 * 3], 4, 1);
         // All are as good: the first one is taken.
         assert!(codes.iter().all(|&code| code == 0));
         assert_eq!(residuals, [1.0; 8 * 3]);
-        let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 7));
+        let codebooks = Levels::new(dims, CENTROIDS, &normal(levels * CENTROIDS * dims, 7));
         encode(&codebooks, &[0.0; 8], 4, 1);
         encode(&codebooks, &[1e18; 8], 4, 1);
     }
@@ -533,7 +548,7 @@ mod tests {
     #[test]
     fn every_level_finds_the_same_codes() {
         let (dims, levels) = (24, 4);
-        let codebooks = Levels::new(dims, &normal(levels * CENTROIDS * dims, 9));
+        let codebooks = Levels::new(dims, CENTROIDS, &normal(levels * CENTROIDS * dims, 9));
         let vectors = normal(40 * dims, 10);
         let expected = encode(&codebooks, &vectors, 5, 1);
         for simd in nonius_simd::available() {

@@ -29,8 +29,9 @@
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
 //! columns too. There a vector has no factor and no share: the tables of a query hold it all.
 //!
-//! A vector's code is one byte a column and the additive factor. PQ and OPQ may have 16 centroids in each
-//! codebook instead of 256: then a byte has two columns.
+//! A vector's code is one byte a column and the additive factor. Codebooks may also have 16 centroids each
+//! instead of 256: then a byte has two columns. Any other power of two is for comparing what codes can be; such
+//! codes are streams of bits, and are scanned plainly.
 
 mod codes;
 mod encode;
@@ -49,27 +50,18 @@ pub(crate) use train::train;
 
 use nonius_simd::BLOCK;
 
-use super::QuantizerSpec;
 use super::blocks::{groups_of, pack_groups};
 use super::frame::Frame;
 
 /// Centroids of a codebook whose columns have 8 bits.
-pub(crate) const CENTROIDS: usize = 256;
-
-/// Bits of the columns of a quantizer of this family.
-pub(crate) fn column_bits(spec: &QuantizerSpec) -> u32 {
-    match *spec {
-        QuantizerSpec::Pq { bits, .. } | QuantizerSpec::Opq { bits, .. } => bits,
-        _ => 8,
-    }
-}
+const CENTROIDS: usize = 256;
 
 /// All that is needed to make sense of codes, but the rotation and the codebooks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Model {
     pub(crate) frame: Frame,
     pub(crate) parts: Vec<Part>,
-    /// Bits of a column: 8 or 4.
+    /// Bits of a column, from 1 to 12.
     pub(crate) bits: u32,
     /// What inner products with the sum are multiplied by.
     pub(crate) weight: f32,
@@ -89,12 +81,12 @@ impl Model {
 }
 
 /// Where the bytes of a vector lie: in a record its code and its additive factor; in a block of 32
-/// vectors the 32 bytes of each column (or 16 bytes, [as groups](super::blocks)), and 32 additive
-/// factors.
+/// vectors the 32 bytes of each column (of 4 bits 16 bytes, [as groups](super::blocks); of other numbers of
+/// bits the codes themselves, one after the other), and 32 additive factors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) columns: usize,
-    /// Bits of a column: 8 or 4.
+    /// Bits of a column, from 1 to 12.
     pub(crate) bits: u32,
     /// 0 where the tables of a query have it all.
     pub(crate) additive_bytes: usize,
@@ -112,32 +104,49 @@ impl Layout {
     }
 
     /// Writes the code of a record from the number of each column.
-    pub(crate) fn pack(self, numbers: &[u8], code: &mut [u8]) {
-        if self.bits == 8 {
-            code.copy_from_slice(numbers);
-            return;
-        }
-        for (byte, pair) in code.iter_mut().zip(numbers.chunks(2)) {
-            *byte = pair[0] | pair.get(1).unwrap_or(&0) << 4;
+    pub(crate) fn pack(self, numbers: &[u16], code: &mut [u8]) {
+        code.fill(0);
+        for (k, &number) in numbers.iter().enumerate() {
+            let (byte, shift) = self.place(k);
+            let bits = u32::from(number) << shift;
+            for (code, bits) in code[byte..].iter_mut().zip(bits.to_le_bytes()) {
+                *code |= bits;
+            }
         }
     }
 
+    /// Where the bits of column `k` begin in a code: the byte, and the bit from the lowest.
+    fn place(self, k: usize) -> (usize, usize) {
+        let bit = k * self.bits as usize;
+        (bit / 8, bit % 8)
+    }
+
     /// The number of each column of a record's code.
-    pub(crate) fn unpack(self, code: &[u8]) -> impl Iterator<Item = u8> + '_ {
-        let (per_byte, mask) = (8 / self.bits as usize, (self.centroids() - 1) as u8);
-        (0..self.columns)
-            .map(move |k| code[k / per_byte] >> (k % per_byte * self.bits as usize) & mask)
+    pub(crate) fn unpack(self, code: &[u8]) -> impl Iterator<Item = u16> + '_ {
+        let mask = self.centroids() as u32 - 1;
+        (0..self.columns).map(move |k| {
+            let (byte, shift) = self.place(k);
+            // 12 bits lie in three bytes at most.
+            let at = |i: usize| u32::from(code.get(byte + i).copied().unwrap_or(0)) << (8 * i);
+            ((at(0) | at(1) | at(2)) >> shift & mask) as u16
+        })
     }
 
     /// The number of each column of vector `v` of a block.
     #[inline(always)]
-    pub(crate) fn numbers(self, block: &[u8], v: usize) -> impl Iterator<Item = u8> + '_ {
-        let codes = &block[..self.code_bytes() * BLOCK];
-        // One column of 8 bits, or two of 4, the second of which there may not be.
-        let wide = codes.as_chunks::<BLOCK>().0;
-        let wide = wide.iter().take(if self.bits == 8 { self.columns } else { 0 });
-        let narrow = groups_of(codes, v).take(if self.bits == 8 { 0 } else { self.columns });
-        wide.map(move |column| column[v]).chain(narrow)
+    pub(crate) fn numbers(self, block: &[u8], v: usize) -> impl Iterator<Item = u16> + '_ {
+        let bytes = self.code_bytes();
+        let codes = &block[..bytes * BLOCK];
+        // Those of the three ways that is not that of these columns gives nothing.
+        let (wide, narrow, other) = match self.bits {
+            8 => (codes, &codes[..0], None),
+            4 => (&codes[..0], codes, None),
+            _ => (&codes[..0], &codes[..0], Some(&codes[v * bytes..(v + 1) * bytes])),
+        };
+        let wide = wide.as_chunks::<BLOCK>().0.iter().map(move |column| u16::from(column[v]));
+        // Where columns are odd in number, the last group is none.
+        let narrow = groups_of(narrow, v).map(u16::from).take(self.columns);
+        wide.chain(narrow).chain(other.into_iter().flat_map(move |code| self.unpack(code)))
     }
 
     /// Bytes of a record: everything that is stored of a vector but its id.
@@ -159,10 +168,14 @@ impl Layout {
         }
         for (v, record) in records.chunks_exact(stride).enumerate() {
             let (bytes, factor) = record[..self.record_bytes()].split_at(self.code_bytes());
-            if self.bits == 8 {
-                for (column, &byte) in bytes.iter().enumerate() {
-                    codes[column * BLOCK + v] = byte;
+            match self.bits {
+                8 => {
+                    for (column, &byte) in bytes.iter().enumerate() {
+                        codes[column * BLOCK + v] = byte;
+                    }
                 }
+                4 => {}
+                _ => codes[v * bytes.len()..(v + 1) * bytes.len()].copy_from_slice(bytes),
             }
             additive[v * self.additive_bytes..][..self.additive_bytes].copy_from_slice(factor);
         }
@@ -183,6 +196,10 @@ mod tests {
             (7, 4, 1, 32),
             (1, 4, 0, 5),
             (16, 4, 2, 30),
+            (1, 1, 0, 32),
+            (13, 3, 1, 31),
+            (9, 7, 4, 20),
+            (5, 12, 2, 32),
         ] {
             let layout = Layout { columns, bits, additive_bytes };
             let bytes = layout.code_bytes();
@@ -193,6 +210,7 @@ mod tests {
             for v in 0..BLOCK {
                 let at = |byte: usize| match byte.checked_sub(bytes) {
                     None if bits == 8 => block[byte * BLOCK + v],
+                    None if bits != 4 => block[v * bytes + byte],
                     None => {
                         let group = |k: usize| block[k * 16 + v % 16] >> (4 * (v / 16)) & 15;
                         group(2 * byte) | group(2 * byte + 1) << 4
@@ -203,10 +221,20 @@ mod tests {
                     let expected = if v < count { records[v * stride + byte] } else { 0 };
                     assert_eq!(at(byte), expected, "vector {v}, byte {byte}");
                 }
-                let numbers: Vec<u8> = layout.numbers(&block, v).collect();
+                let numbers: Vec<u16> = layout.numbers(&block, v).collect();
                 assert_eq!(numbers.len(), columns);
                 if let Some(record) = records.chunks_exact(stride).nth(v) {
                     assert!(layout.unpack(record).eq(numbers.iter().copied()));
+                    // Bit by bit, from the lowest.
+                    for (k, &number) in numbers.iter().enumerate() {
+                        for i in 0..bits as usize {
+                            let bit = k * bits as usize + i;
+                            assert_eq!(
+                                number >> i & 1,
+                                u16::from(record[bit / 8] >> (bit % 8) & 1)
+                            );
+                        }
+                    }
                     let mut packed = vec![99; bytes];
                     layout.pack(&numbers, &mut packed);
                     assert!(layout.unpack(&packed).eq(numbers));

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use nonius_simd::Panels;
+
 use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
 use crate::matrix::add;
@@ -17,7 +19,7 @@ pub(crate) struct Part {
     pub(crate) column: usize,
     /// How many columns it has: centroids that make its part of a vector.
     pub(crate) levels: usize,
-    /// The centroids of a level: 256, or 16 where there is one level.
+    /// The centroids of a level, a power of two; 16 or more where there are several levels.
     pub(crate) centroids: usize,
 }
 
@@ -37,9 +39,9 @@ impl Part {
         self.column * self.centroids..(self.column + self.levels) * self.centroids
     }
 
-    /// The values of its packed centroids: `levels * 256` rows, each of an even number of values.
+    /// The values of its packed centroids, as [`Panels`].
     pub(crate) fn packed_values(self) -> usize {
-        self.levels * self.centroids * self.dims.next_multiple_of(2)
+        Panels::packed_len(self.levels * self.centroids, self.dims)
     }
 }
 
@@ -98,14 +100,16 @@ pub(crate) struct Codebooks {
 pub(super) struct PartScratch {
     beam: BeamScratch,
     vectors: Vec<f32>,
-    codes: Vec<u8>,
+    codes: Vec<u16>,
     residuals: Vec<f32>,
 }
 
 impl Codebooks {
-    /// Rounds the centroids of each part, `levels * 256 x dims`.
+    /// Rounds the centroids of each part, `levels * centroids x dims`.
     pub(super) fn new(parts: &[Part], centroids: &[Vec<f32>]) -> Codebooks {
-        let of_part = |(part, centroids): (&Part, &Vec<f32>)| Levels::new(part.dims, centroids);
+        let of_part = |(part, centroids): (&Part, &Vec<f32>)| {
+            Levels::new(part.dims, part.centroids, centroids)
+        };
         let levels = parts.iter().zip(centroids).map(of_part).collect();
         Codebooks { parts: parts.to_vec(), levels }
     }
@@ -137,7 +141,7 @@ impl Codebooks {
 
     /// Adds to `sum` (`dims` values) the centroids that a code names, of each part those of no more
     /// than its first `most` levels.
-    pub(super) fn add_to(&self, code: &[u8], most: usize, sum: &mut [f32]) {
+    pub(super) fn add_to(&self, code: &[u16], most: usize, sum: &mut [f32]) {
         for (part, levels) in self.iter() {
             let code = &code[part.columns()];
             for (level, &code) in code.iter().enumerate().take(most) {
@@ -153,7 +157,7 @@ impl Codebooks {
         vectors: &[f32],
         effort: Effort,
         scratch: &mut PartScratch,
-        codes: &mut [u8],
+        codes: &mut [u16],
         residuals: &mut [f32],
     ) {
         let Effort { beam, sweeps } = effort;
@@ -213,10 +217,12 @@ mod tests {
             |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
         let (dim, dims, columns) = (21, 24, 5);
         let vectors = normal(70 * dims);
-        for count in [1, 2, 3, 5] {
-            let parts = cut(dim, dims, columns, count, CENTROIDS);
+        for (count, most) in
+            [(1, 256), (2, 256), (3, 256), (5, 256), (1, 16), (2, 512), (5, 16), (5, 2)]
+        {
+            let parts = cut(dim, dims, columns, count, most);
             let centroids: Vec<Vec<f32>> =
-                parts.iter().map(|part| normal(part.levels * CENTROIDS * part.dims)).collect();
+                parts.iter().map(|part| normal(part.levels * most * part.dims)).collect();
             let codebooks = Codebooks::new(&parts, &centroids);
             assert_eq!((codebooks.dims(), codebooks.columns()), (dims, columns));
             let (mut codes, mut left) = (vec![0; 70 * columns], vec![0.0; vectors.len()]);

@@ -2,7 +2,8 @@
 //!
 //! A query's table has the inner product of the query with every centroid of every codebook: what a
 //! vector's code names in it adds up to the inner product with the vector's sum of centroids. Whole
-//! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding.
+//! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding; where columns have
+//! neither 8 nor 4 bits, with the table itself, and the bound is the key.
 
 use nonius_simd::{BLOCK, Panels, Vectorize, level, scan_blocks, sum_bytes};
 
@@ -40,7 +41,7 @@ pub(crate) struct Tables {
     /// `columns x centroids`.
     dots: Vec<f32>,
     /// The same in 8 bits: `dots` add up to about `bias + step * sum`. Where there are 16 centroids, a
-    /// column more may make their number even.
+    /// column more may make their number even. Empty where columns have neither 8 nor 4 bits.
     lut: Vec<u8>,
     /// Where there are 16 centroids: the columns in pieces that [`scan_blocks`] takes.
     pieces: Vec<usize>,
@@ -65,8 +66,9 @@ impl QueryModel<'_> {
             (own, packed) = packed.split_at(part.packed_values());
             gather(queries, dims, part.range(), values);
             rows.quantize(part.dims, values);
-            rows.multiply(Panels::new(part.rows().len(), part.dims, own), product);
-            let products = product.chunks_exact(part.rows().len()).zip(rows.inverse());
+            let panels = Panels::new(part.rows().len(), part.dims, own);
+            rows.multiply(panels, product);
+            let products = product.chunks_exact(panels.padded_rows()).zip(rows.inverse());
             for (dots, (product, &inverse)) in dots.chunks_exact_mut(centroids).zip(products) {
                 let columns = product.iter().zip(&self.inverse[part.rows()]);
                 for (dot, (&product, &of_row)) in dots[part.rows()].iter_mut().zip(columns) {
@@ -91,13 +93,18 @@ impl QueryModel<'_> {
         dots.clear();
         dots.extend_from_slice(&loaded.dots[row * entries..(row + 1) * entries]);
         lut.clear();
-        lut.resize(layout.code_bytes() * 8 / layout.bits as usize * layout.centroids(), 0);
         pieces.clear();
-        (*bias, *step) = if layout.bits == 8 {
-            level().vectorize(Round::<CENTROIDS> { dots, lut })
-        } else {
-            pieces.extend(blocks::pieces(lut.len() / FEW));
-            level().vectorize(Round::<FEW> { dots, lut })
+        (*bias, *step) = match layout.bits {
+            8 => {
+                lut.resize(layout.columns * CENTROIDS, 0);
+                level().vectorize(Round::<CENTROIDS> { dots, lut })
+            }
+            4 => {
+                lut.resize(2 * layout.code_bytes() * FEW, 0);
+                pieces.extend(blocks::pieces(lut.len() / FEW));
+                level().vectorize(Round::<FEW> { dots, lut })
+            }
+            _ => (0.0, 0.0),
         };
     }
 
@@ -117,12 +124,21 @@ impl QueryModel<'_> {
         let stride = layout.block_bytes();
         scratch.fit(blocks.len() / stride, tables.pieces.len().max(1));
         let ScanScratch { sums, bounds, passed } = scratch;
-        if layout.bits == 8 {
-            sum_bytes(blocks, stride, tables.lut.as_chunks::<CENTROIDS>().0, sums);
-        } else {
-            scan_blocks(blocks, stride, &tables.pieces, &tables.lut, sums);
-        }
         let model = self.model;
+        match layout.bits {
+            8 => sum_bytes(blocks, stride, tables.lut.as_chunks::<CENTROIDS>().0, sums),
+            4 => scan_blocks(blocks, stride, &tables.pieces, &tables.lut, sums),
+            _ => {
+                let blocks = blocks.chunks_exact(stride);
+                for (number, (block, bounds)) in blocks.zip(&mut *bounds).enumerate() {
+                    let constants = constants.of_block(number);
+                    for (v, (bound, &constant)) in bounds.iter_mut().zip(&constants).enumerate() {
+                        *bound = self.key(tables, constant, block, v);
+                    }
+                }
+                return report(bounds, passed, count, threshold, found);
+            }
+        }
         level().vectorize(Bounds { model, layout, tables, constants, blocks, sums, bounds });
         report(bounds, passed, count, threshold, found);
     }
@@ -241,6 +257,10 @@ mod tests {
             (8, 1, 1, 4, 0, Metric::L2),
             (40, 13, 13, 4, 1, Metric::Cosine),
             (304, 300, 300, 4, 2, Metric::L2),
+            (40, 13, 13, 1, 1, Metric::L2),
+            (40, 7, 7, 3, 0, Metric::Cosine),
+            (24, 6, 2, 6, 2, Metric::InnerProduct),
+            (16, 3, 1, 12, 4, Metric::L2),
         ] {
             let mut normal =
                 |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
@@ -282,6 +302,13 @@ mod tests {
                     // There is nothing in the last group.
                     codes[columns * 16..].fill(0);
                 }
+                let tail = columns * bits as usize % 8;
+                if bits != 4 && tail > 0 {
+                    // Nor in the last bits.
+                    for code in codes.chunks_exact_mut(layout.code_bytes()) {
+                        code[layout.code_bytes() - 1] &= (1 << tail) - 1;
+                    }
+                }
                 for (v, &factor) in factors.iter().enumerate() {
                     additive.write(factor, &mut out[v * bytes..(v + 1) * bytes]);
                 }
@@ -312,12 +339,21 @@ mod tests {
                         assert!(bound >= key - reach, "{level} {v}: {bound}, {key}, {reach}");
                         let mut sum = 0.0;
                         let number = |column: usize| match bits {
-                            8 => block[column * BLOCK + lane],
-                            _ => block[column * 16 + lane % 16] >> (4 * (lane / 16)) & 15,
+                            8 => usize::from(block[column * BLOCK + lane]),
+                            4 => usize::from(
+                                block[column * 16 + lane % 16] >> (4 * (lane / 16)) & 15,
+                            ),
+                            _ => (0..bits as usize)
+                                .map(|i| {
+                                    let bit = column * bits as usize + i;
+                                    let byte = block[lane * layout.code_bytes() + bit / 8];
+                                    usize::from(byte >> (bit % 8) & 1) << i
+                                })
+                                .sum(),
                         };
                         for (part, centroids) in model.parts.iter().zip(&centroids) {
                             for column in part.columns() {
-                                let code = usize::from(number(column));
+                                let code = number(column);
                                 let row = (column - part.column) * most + code;
                                 let centroid = &centroids[row * part.dims..(row + 1) * part.dims];
                                 sum += nonius_simd::dot_f32(centroid, &query[part.range()]);

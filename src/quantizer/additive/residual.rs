@@ -3,13 +3,12 @@
 use nonius_simd::Vectorize;
 use rayon::prelude::*;
 
+use super::CENTROIDS;
 use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
 use super::parts::Part;
-use super::{CENTROIDS, Layout};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
-use crate::quantizer::Uses;
 use crate::train::{Assigner, KMeans};
 
 /// Rounds of fitting all codebooks to the codes, and finding the codes anew.
@@ -24,9 +23,11 @@ const WIDENINGS: usize = 7;
 const ITERATIONS: usize = 6;
 /// Iterations of k-means where there is no other level: on some rows, and on all.
 const SINGLE_ITERATIONS: (usize, usize) = (10, 15);
-/// The most rows that one level is trained on; with 16 centroids a quarter of them: estimates are as good, in
-/// a third of the time.
+/// The most rows that one level is trained on; with 16 centroids or fewer a quarter of them: estimates are as good,
+/// in a third of the time.
 const SINGLE_ROWS: usize = 256 * CENTROIDS;
+/// The first iterations of one level alone have at least so many points for each centroid, if there are.
+const FEWEST_POINTS: usize = 16;
 /// Dimensions that are fitted at once: independent of all others.
 const COLUMNS: usize = 16;
 
@@ -36,10 +37,10 @@ const TRAINING: Effort = Effort { beam: 4, sweeps: 1 };
 /// Codebooks and the codes of the training vectors.
 pub(super) struct Begun {
     levels: usize,
-    /// `levels * 256 x dims`, or fewer of one level.
+    /// `levels * centroids x dims`.
     centroids: Vec<f32>,
     /// `rows x levels`; empty where there is one level from the start.
-    codes: Vec<u8>,
+    codes: Vec<u16>,
     /// The energy that the codes leave of all vectors.
     pub(super) left_sq: f64,
 }
@@ -63,17 +64,17 @@ pub(super) fn begin(
         return single(dims, most, vectors, seed);
     }
     let mut left = vectors.to_vec();
-    let mut centroids = Vec::with_capacity(levels * CENTROIDS * dims);
+    let mut centroids = Vec::with_capacity(levels * most * dims);
     let mut codes = Vec::new();
     for level in 0..levels {
         progress(level)?;
-        let found = Assigner::new(cluster(dims, &left, seed.wrapping_add(level as u64))?);
+        let found = Assigner::new(cluster(dims, most, &left, seed.wrapping_add(level as u64))?);
         let (nearest, _) = found.assign(MatrixView::new(dims, &left)?);
         let found = found.into_centroids();
         codes = append(&codes, level, &nearest);
         extend(&mut centroids, &found, most);
         fit(dims, level + 1, vectors, &codes, &mut centroids);
-        left = improve(&Levels::new(dims, &centroids), vectors, &mut codes);
+        left = improve(&Levels::new(dims, most, &centroids), vectors, &mut codes);
     }
     Ok(Begun { levels, centroids, codes, left_sq: energy(dims, &left) })
 }
@@ -83,7 +84,7 @@ pub(super) fn begin(
 /// dimensions and shorter centroids lose 3% of the recall of PQ on SIFT descriptors.)
 fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;
-    let enough = if most < CENTROIDS { SINGLE_ROWS / 4 } else { SINGLE_ROWS };
+    let enough = if most <= 16 { SINGLE_ROWS / 4 } else { SINGLE_ROWS };
     let step = rows.rows().div_ceil(enough).max(1);
     let some: Vec<f32>;
     let many = match step {
@@ -96,7 +97,7 @@ fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun,
     let kmeans = KMeans {
         seed,
         iterations: SINGLE_ITERATIONS.0,
-        max_points_per_centroid: enough / most / 4,
+        max_points_per_centroid: (enough / most / 4).max(FEWEST_POINTS),
         tolerance: 2e-5,
         ..KMeans::new(most.min(rows.rows()))
     };
@@ -122,9 +123,9 @@ fn extend(centroids: &mut Vec<f32>, found: &Matrix, most: usize) {
 
 impl Begun {
     /// Keeps no more than the first levels.
-    pub(super) fn truncate(&mut self, dims: usize, levels: usize) {
+    pub(super) fn truncate(&mut self, part: &Part, levels: usize) {
         let before = self.levels;
-        self.centroids.truncate(levels * CENTROIDS * dims);
+        self.centroids.truncate(levels * part.centroids * part.dims);
         self.codes =
             self.codes.chunks_exact(before).flat_map(|path| path[..levels].to_vec()).collect();
         self.levels = levels;
@@ -134,7 +135,7 @@ impl Begun {
     /// [`ROUNDS`] times, if there is more than one; returns the centroids.
     pub(super) fn finish(
         self,
-        dims: usize,
+        &Part { dims, centroids: most, .. }: &Part,
         vectors: &[f32],
         progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<Vec<f32>, BuildError> {
@@ -145,7 +146,7 @@ impl Begun {
         for round in 0..ROUNDS {
             progress(round)?;
             fit(dims, levels, vectors, &codes, &mut centroids);
-            let found = Levels::new(dims, &centroids);
+            let found = Levels::new(dims, most, &centroids);
             let left = encode(&found, vectors, TRAINING, &mut codes);
             revive(dims, levels, &left, &mut codes, &mut centroids);
         }
@@ -155,11 +156,11 @@ impl Begun {
 }
 
 /// Adds a level to codes of `levels` of them.
-fn append(codes: &[u8], levels: usize, last: &[u32]) -> Vec<u8> {
+fn append(codes: &[u16], levels: usize, last: &[u32]) -> Vec<u16> {
     let mut out = Vec::with_capacity(codes.len() + last.len());
     for (row, &code) in last.iter().enumerate() {
         out.extend_from_slice(&codes[row * levels..(row + 1) * levels]);
-        out.push(code as u8);
+        out.push(code as u16);
     }
     out
 }
@@ -168,7 +169,7 @@ fn append(codes: &[u8], levels: usize, last: &[u32]) -> Vec<u8> {
 ///
 /// In few dimensions there are enough points to find clusters; in many, k-means from random points
 /// stays near where it started. (The residual quantizer of Faiss goes this way too.)
-fn cluster(dims: usize, rows: &[f32], seed: u64) -> Result<Matrix, BuildError> {
+fn cluster(dims: usize, most: usize, rows: &[f32], seed: u64) -> Result<Matrix, BuildError> {
     let energies = rows
         .par_chunks(TASK * dims)
         .map(|rows| {
@@ -201,7 +202,7 @@ fn cluster(dims: usize, rows: &[f32], seed: u64) -> Result<Matrix, BuildError> {
             seed,
             iterations: ITERATIONS,
             max_points_per_centroid: usize::MAX,
-            ..KMeans::new(CENTROIDS.min(values.rows()))
+            ..KMeans::new(most.min(values.rows()))
         };
         let model = match centroids {
             None => kmeans.fit(values)?,
@@ -226,7 +227,7 @@ fn cluster(dims: usize, rows: &[f32], seed: u64) -> Result<Matrix, BuildError> {
 }
 
 /// Encodes vectors; returns what codes leave of them.
-fn encode(found: &Levels, vectors: &[f32], effort: Effort, codes: &mut [u8]) -> Vec<f32> {
+fn encode(found: &Levels, vectors: &[f32], effort: Effort, codes: &mut [u16]) -> Vec<f32> {
     let (dims, levels) = (found.dims(), found.levels());
     let mut left = vec![0.0; vectors.len()];
     vectors
@@ -240,7 +241,7 @@ fn encode(found: &Levels, vectors: &[f32], effort: Effort, codes: &mut [u8]) -> 
 }
 
 /// Chooses the centroids of codes anew, one after the other; returns what they leave.
-fn improve(found: &Levels, vectors: &[f32], codes: &mut [u8]) -> Vec<f32> {
+fn improve(found: &Levels, vectors: &[f32], codes: &mut [u16]) -> Vec<f32> {
     let (dims, levels) = (found.dims(), found.levels());
     let mut left = vectors.to_vec();
     codes.par_chunks_mut(TASK * levels).zip(left.par_chunks_mut(TASK * dims)).for_each_init(
@@ -252,20 +253,24 @@ fn improve(found: &Levels, vectors: &[f32], codes: &mut [u8]) -> Vec<f32> {
     left
 }
 
-/// How many codes (`rows x levels`) name each centroid: `levels * 256`.
-fn count_uses(levels: usize, codes: &[u8]) -> Vec<u32> {
-    let layout = Layout { columns: levels, bits: 8, additive_bytes: 0 };
-    let mut uses = Uses::new(Some(layout));
-    uses.add(codes, levels);
-    uses.into_counts()
+/// How many codes (`rows x levels`) name each centroid: `levels * most`.
+fn count_uses(levels: usize, most: usize, codes: &[u16]) -> Vec<u32> {
+    let mut uses = vec![0; levels * most];
+    for path in codes.chunks_exact(levels) {
+        for (counts, &code) in uses.chunks_exact_mut(most).zip(path) {
+            counts[usize::from(code)] += 1;
+        }
+    }
+    uses
 }
 
 /// Fits all centroids to the codes: every centroid in turn takes the mean of what the other levels
 /// leave of its vectors, shortened as far as such means of few vectors are chance ([`shrink`]).
 ///
 /// Every dimension is fitted by itself, so blocks of them go in parallel.
-fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u8], centroids: &mut [f32]) {
-    let counts = count_uses(levels, codes);
+fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u16], centroids: &mut [f32]) {
+    let most = centroids.len() / dims / levels;
+    let counts = count_uses(levels, most, codes);
     let starts: Vec<usize> = (0..dims).step_by(COLUMNS).collect();
     let fitted: Vec<Vec<[f32; COLUMNS]>> = starts
         .par_iter()
@@ -303,7 +308,7 @@ fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u8], centroids: &mu
 /// Fits some columns of all centroids.
 struct Fit<'a> {
     levels: usize,
-    codes: &'a [u8],
+    codes: &'a [u16],
     counts: &'a [u32],
     /// Columns of the vectors; what the sums leave of them afterwards.
     left: &'a mut [[f32; COLUMNS]],
@@ -316,18 +321,19 @@ impl Vectorize for Fit<'_> {
     #[inline(always)]
     fn run(self) {
         let Fit { levels, codes, counts, left, centroids } = self;
-        let (centroids, counts) =
-            (centroids.as_chunks_mut::<CENTROIDS>().0, counts.as_chunks::<CENTROIDS>().0);
+        let most = counts.len() / levels;
+        let mut means = vec![[0.0f32; COLUMNS]; most];
         for (left, path) in left.iter_mut().zip(codes.chunks_exact(levels)) {
-            for (centroids, &code) in centroids.iter().zip(path) {
+            for (centroids, &code) in centroids.chunks_exact(most).zip(path) {
                 for (x, c) in left.iter_mut().zip(&centroids[usize::from(code)]) {
                     *x -= c;
                 }
             }
         }
         for _ in 0..FITS {
-            for (level, (centroids, counts)) in centroids.iter_mut().zip(counts).enumerate() {
-                let mut means = [[0.0f32; COLUMNS]; CENTROIDS];
+            let of_levels = centroids.chunks_exact_mut(most).zip(counts.chunks_exact(most));
+            for (level, (centroids, counts)) in of_levels.enumerate() {
+                means.fill([0.0; COLUMNS]);
                 let mut energy = [0.0f64; COLUMNS];
                 let of_level = || codes.iter().skip(level).step_by(levels);
                 for (left, &code) in left.iter().zip(of_level()) {
@@ -367,11 +373,7 @@ impl Vectorize for Fit<'_> {
 /// dimensions know their sample by heart and fit other vectors badly: on embeddings of 384 dimensions
 /// codes of vectors that were not in the sample leave 5% more.
 #[inline(always)]
-fn shrink(
-    means: &mut [[f32; COLUMNS]; CENTROIDS],
-    counts: &[u32; CENTROIDS],
-    variance: &[f64; COLUMNS],
-) {
+fn shrink(means: &mut [[f32; COLUMNS]], counts: &[u32], variance: &[f64; COLUMNS]) {
     let (mut spread, mut inverse, mut used) = ([0.0f64; COLUMNS], 0.0, 0.0);
     for (mean, &count) in means.iter().zip(counts) {
         if count > 0 {
@@ -395,8 +397,9 @@ fn shrink(
 
 /// Gives every centroid that no code names to the vector of which the codes leave most, which takes
 /// it instead of its own of that level.
-fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u8], centroids: &mut [f32]) {
-    let mut used = count_uses(levels, codes);
+fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u16], centroids: &mut [f32]) {
+    let most = centroids.len() / dims / levels;
+    let mut used = count_uses(levels, most, codes);
     let unused: Vec<usize> = (0..used.len()).filter(|&number| used[number] == 0).collect();
     if unused.is_empty() {
         return;
@@ -411,18 +414,17 @@ fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u8], centroids:
     let mut rows = by_error.into_iter().filter(|&(left_sq, _)| left_sq > 0.0);
     for number in unused {
         // A vector whose centroid nobody else has would only leave another one unused.
-        let (level, code) = (number / CENTROIDS, number % CENTROIDS);
-        let found = rows.find(|&(_, row)| {
-            used[level * CENTROIDS + usize::from(codes[row * levels + level])] > 1
-        });
+        let (level, code) = (number / most, number % most);
+        let found = rows
+            .find(|&(_, row)| used[level * most + usize::from(codes[row * levels + level])] > 1);
         let Some((_, row)) = found else { return };
-        let before = level * CENTROIDS + usize::from(codes[row * levels + level]);
+        let before = level * most + usize::from(codes[row * levels + level]);
         for d in 0..dims {
             centroids[number * dims + d] = centroids[before * dims + d] + left[row * dims + d];
         }
         used[before] -= 1;
         used[number] += 1;
-        codes[row * levels + level] = code as u8;
+        codes[row * levels + level] = code as u16;
     }
 }
 
@@ -456,7 +458,8 @@ pub(super) mod tests {
             begin(&part, &vectors, 5, &mut |_| Ok(())).unwrap();
         assert!(before < 0.05 * energy(dims, &vectors), "{before} of {}", energy(dims, &vectors));
         fit(dims, 2, &vectors, &codes, &mut centroids);
-        let after = energy(dims, &improve(&Levels::new(dims, &centroids), &vectors, &mut codes));
+        let after =
+            energy(dims, &improve(&Levels::new(dims, CENTROIDS, &centroids), &vectors, &mut codes));
         assert!(after <= before * 1.001, "{after} after {before}");
     }
 
@@ -470,7 +473,7 @@ pub(super) mod tests {
         for ((mean, truth), &count) in means.iter_mut().zip(&truth).zip(&counts) {
             *mean = truth.map(|x| x + (random.normal() / f64::from(count).sqrt()) as f32);
         }
-        let error = |means: &[[f32; COLUMNS]; CENTROIDS]| -> f32 {
+        let error = |means: &[[f32; COLUMNS]]| -> f32 {
             let pairs = means.as_flattened().iter().zip(truth.as_flattened());
             pairs.map(|(a, b)| (a - b) * (a - b)).sum()
         };
@@ -489,11 +492,11 @@ pub(super) mod tests {
     fn every_centroid_is_revived() {
         let (dims, levels, rows) = (8, 2, 700);
         let vectors = sums(rows, dims, 0.5);
-        let mut codes = vec![7u8; rows * levels];
+        let mut codes = vec![7u16; rows * levels];
         let mut centroids = vec![0.0; levels * CENTROIDS * dims];
         revive(dims, levels, &vectors, &mut codes, &mut centroids);
         for level in 0..levels {
-            let used: std::collections::BTreeSet<u8> =
+            let used: std::collections::BTreeSet<u16> =
                 codes.chunks_exact(levels).map(|path| path[level]).collect();
             assert_eq!(used.len(), CENTROIDS);
         }

@@ -3,11 +3,11 @@
 
 use rayon::prelude::*;
 
+use super::Model;
 use super::encode::{Effort, EncodeScratch, Encoder};
 use super::parts::{Codebooks, Part, PartScratch, columns_of, cut, gather, scatter};
 use super::residual::{self, ROUNDS, energy};
 use super::rotation;
-use super::{Model, column_bits};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::quantizer::estimate::Estimate;
@@ -54,7 +54,7 @@ struct Recipe {
 
 impl Recipe {
     fn of(spec: &QuantizerSpec) -> Recipe {
-        let bits = column_bits(spec);
+        let bits = spec.column_bits().unwrap_or(8);
         match *spec {
             QuantizerSpec::Pq { .. } => Recipe { turn: Turn::No, parts: None, bits },
             QuantizerSpec::Opq { .. } => Recipe { turn: Turn::Learnt, parts: None, bits },
@@ -101,7 +101,9 @@ pub(crate) fn train(
         _ => Some(Pca::fit(residuals.view())?),
     };
     let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
-    let code_bytes = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(1);
+    // There is always a column.
+    let least = recipe.bits.div_ceil(8) as usize;
+    let code_bytes = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(least);
     // The fewer bytes the additive factor takes, the more columns. How fine it has to be is known when there
     // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
@@ -149,7 +151,7 @@ pub(crate) fn train(
     let shorter = recipe.cut(dim, dims, code_bytes(additive_bytes));
     for ((part, begun), shorter) in parts.iter().zip(&mut begun).zip(&shorter) {
         if shorter.levels < part.levels {
-            begun.truncate(part.dims, shorter.levels);
+            begun.truncate(part, shorter.levels);
         }
     }
     parts = shorter;
@@ -162,7 +164,7 @@ pub(crate) fn train(
         let steps = learnt + columns + ROUNDS;
         let done = learnt + columns;
         let mut report = |round| progress(done + round, steps);
-        centroids.push(begun.finish(part.dims, &own, &mut report)?);
+        centroids.push(begun.finish(part, &own, &mut report)?);
     }
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
