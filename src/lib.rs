@@ -37,7 +37,7 @@
 //! | many queries on one thread | [`Index::searcher`], which keeps its buffers |
 //! | many queries on all cores | [`Index::search_batch`] |
 //! | rerank with vectors from elsewhere | [`Searcher::rerank_from`] |
-//! | codes without an index | [`Saq`], [`AdditiveQuantizer`] |
+//! | codes without an index | [`Quantizer`], [`Saq`] |
 //! | measuring a quantizer | [`quality`] |
 //! | exact search, as the truth | [`ExactIndex`] |
 //!
@@ -103,9 +103,8 @@ pub use index::*;
 pub use matrix::{MAX_DIM, Matrix, MatrixView};
 pub use metric::{Metric, UnknownMetric};
 pub use progress::{Progress, ProgressFn, Stage};
-pub use quantizer::additive::{AdditiveCodes, AdditiveConfig, AdditiveQuantizer};
 pub use quantizer::saq::{Estimate, Saq, SaqCodes, SaqConfig, Segment};
-pub use quantizer::{CodeSize, CodebookUse, QuantizerSpec};
+pub use quantizer::{CodeSize, CodebookUse, Codes, Quantizer, QuantizerConfig, QuantizerSpec};
 pub use source::{BlockSource, RowReader, VectorSource};
 pub use storage::{MappedFile, SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};

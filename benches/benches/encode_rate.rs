@@ -8,43 +8,9 @@
 
 use std::time::Instant;
 
-use nonius::{
-    AdditiveConfig, AdditiveQuantizer, BuildError, Encoding, Matrix, Metric, QuantizerSpec, Saq,
-    SaqConfig, VectorError,
-};
+use nonius::{Encoding, Matrix, Quantizer, QuantizerConfig, QuantizerSpec};
 use nonius_benches::{pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
-
-/// A trained quantizer of any kind.
-enum Trained {
-    Saq(Box<Saq>),
-    Additive(Box<AdditiveQuantizer>),
-}
-
-impl Trained {
-    fn train(
-        set: &Matrix,
-        quantizer: QuantizerSpec,
-        encoding: Encoding,
-    ) -> Result<Trained, BuildError> {
-        let (metric, seed) = (Metric::L2, 0);
-        if matches!(quantizer, QuantizerSpec::Saq(_) | QuantizerSpec::OneSegment { .. }) {
-            let config = SaqConfig { metric, quantizer, encoding, seed };
-            return Saq::train(set.view(), &config).map(|saq| Trained::Saq(Box::new(saq)));
-        }
-        let config = AdditiveConfig { metric, quantizer, encoding, seed };
-        AdditiveQuantizer::train(set.view(), &config)
-            .map(|additive| Trained::Additive(Box::new(additive)))
-    }
-
-    /// Encodes all vectors; returns how many.
-    fn encode(&self, set: &Matrix) -> Result<usize, VectorError> {
-        Ok(match self {
-            Trained::Saq(saq) => saq.encode(set.view())?.len(),
-            Trained::Additive(additive) => additive.encode(set.view())?.len(),
-        })
-    }
-}
 
 const MODES: [Encoding; 2] = [Encoding::Full, Encoding::Fast];
 const THREADS: [usize; 2] = [1, 2];
@@ -67,7 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut encoders = Vec::new();
     for (encoding, seconds) in MODES.into_iter().zip(&mut trained) {
         let start = Instant::now();
-        encoders.push(Trained::train(&set, quantizer, encoding)?);
+        let config = QuantizerConfig { quantizer, encoding, ..QuantizerConfig::default() };
+        encoders.push(Quantizer::train(set.view(), &config)?);
         *seconds = start.elapsed().as_secs_f64();
     }
     let pools = THREADS.map(pool);
@@ -77,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (encoder, rates) in encoders.iter().zip(&mut rates) {
             for (pool, rates) in pools.iter().zip(rates) {
                 let start = Instant::now();
-                let count = pool.install(|| encoder.encode(&set))?;
+                let count = pool.install(|| encoder.encode(set.view()))?.len();
                 let seconds = start.elapsed().as_secs_f64();
                 if round > 0 {
                     rates.push(count as f64 / seconds);

@@ -76,6 +76,18 @@ impl<'a> Panels<'a> {
         self.depth.next_multiple_of(2)
     }
 
+    /// The value at a row and a column.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
+    pub fn value(&self, row: usize, column: usize) -> i16 {
+        assert!(row < self.rows && column < self.depth, "{row}, {column} of a packed matrix");
+        self.data[(row / PANEL) * PANEL * self.padded_depth()
+            + (column / 2) * 2 * PANEL
+            + (row % PANEL) * 2
+            + column % 2]
+    }
+
     /// The packed values.
     pub fn data(&self) -> &'a [i16] {
         self.data

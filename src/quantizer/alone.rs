@@ -113,15 +113,12 @@ fn accept<'a>(
     Ok(rows)
 }
 
-/// Checks a query and rotates it. `lengths` are the dimensions of the segments over which its norm is
-/// taken apart.
-pub(super) fn rotate(
+/// Checks a query; returns it in the frame's units, and its inner product with the mean.
+pub(super) fn prepare(
     frame: &Frame,
-    rotation: &Rotation,
     mean: &[f32],
-    lengths: &[usize],
     query: &[f32],
-) -> Result<RotatedQuery, SearchError> {
+) -> Result<(Vec<f32>, f32), SearchError> {
     if query.len() != frame.dim {
         let (expected, found) = (frame.dim, query.len());
         return Err(VectorError::DimMismatch { expected, found }.into());
@@ -131,9 +128,23 @@ pub(super) fn rotate(
     for value in &mut values {
         *value *= frame.scale;
     }
+    let mean_dot = nonius_simd::dot_f32(&values, mean);
+    Ok((values, mean_dot))
+}
+
+/// Checks a query and rotates it. `lengths` are the dimensions of the segments over which its norm is
+/// taken apart.
+pub(super) fn rotate(
+    frame: &Frame,
+    rotation: &Rotation,
+    mean: &[f32],
+    lengths: &[usize],
+    query: &[f32],
+) -> Result<RotatedQuery, SearchError> {
+    let (values, mean_dot) = prepare(frame, mean, query)?;
     let mut rotated =
         RotatedQuery { values: rotation.apply(mean, &values), ..RotatedQuery::default() };
-    rotated.prepare(frame.metric, lengths, nonius_simd::dot_f32(&values, mean));
+    rotated.prepare(frame.metric, lengths, mean_dot);
     Ok(rotated)
 }
 

@@ -11,6 +11,8 @@ use super::saq::{self, Segment};
 use super::scalar;
 use super::view::{self, Centroid, Constants, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
+use std::io;
+
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::storage::Section;
@@ -120,10 +122,7 @@ impl Encoder {
 
     /// A count of how often records name each centroid, of quantizers that have codebooks.
     pub(crate) fn uses(&self) -> Uses {
-        match self {
-            Encoder::Additive(additive) => Uses::new(Some(additive.model.layout())),
-            _ => Uses::new(None),
-        }
+        self.layout().uses()
     }
 
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
@@ -152,7 +151,7 @@ impl Encoder {
 }
 
 /// Where the bytes of a vector lie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Layout {
     Saq(saq::Layout),
     Additive(additive::Layout),
@@ -217,6 +216,24 @@ impl Layout {
         }
     }
 
+    /// A count of how often records name each centroid, of quantizers that have codebooks.
+    pub(crate) fn uses(&self) -> Uses {
+        match self {
+            Layout::Additive(layout) => Uses::new(Some(*layout)),
+            _ => Uses::new(None),
+        }
+    }
+
+    /// The numbers of the code of vector `v` of a block; `rest` is its row of the rest.
+    pub(crate) fn numbers(&self, block: &[u8], v: usize, rest: &[u8]) -> Vec<u16> {
+        match self {
+            Layout::Saq(layout) => layout.numbers(block, v, rest),
+            Layout::Additive(layout) => layout.numbers(block, v).collect(),
+            Layout::Scalar(layout) => layout.numbers(block, v, rest),
+            Layout::Float(layout) => layout.numbers(block, v),
+        }
+    }
+
     /// Interleaves the heads of up to 32 records, `stride` bytes apart, into a block. Missing
     /// vectors are zero.
     pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
@@ -230,7 +247,7 @@ impl Layout {
 }
 
 /// What the codes of an index mean.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Codec {
     Saq {
         model: Box<saq::Model>,
@@ -330,6 +347,54 @@ pub(crate) struct ScanScratch {
 }
 
 impl Codec {
+    /// What the codes of an encoder mean.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    pub(crate) fn of(encoder: &Encoder) -> io::Result<Codec> {
+        Ok(match encoder {
+            Encoder::Saq(saq, layout) => {
+                Codec::Saq { model: Box::new(saq.model.clone()), layout: layout.clone() }
+            }
+            Encoder::Additive(additive) => Codec::Additive {
+                model: additive.model.clone(),
+                codebooks: Section::copied(&additive.codebooks.packed())?,
+                inverse: Section::copied(&additive.codebooks.inverse())?,
+                offsets: Section::copied(&additive.offsets())?,
+            },
+            Encoder::Scalar(scalar, layout) => Codec::Scalar {
+                model: Box::new(scalar.model.clone()),
+                layout: layout.clone(),
+                ranges: Section::copied(&scalar.ranges)?,
+            },
+            Encoder::Float(float) => {
+                Codec::Float { model: float.model.clone(), mean: Section::copied(&float.mean)? }
+            }
+        })
+    }
+
+    /// How many codes of increasing accuracy a code consists of, at least 1.
+    pub(crate) fn levels(&self) -> usize {
+        match self {
+            Codec::Additive { model, .. } => {
+                model.parts.iter().map(|part| part.levels).max().unwrap_or(1)
+            }
+            Codec::Scalar { layout, .. } if layout.grid.second > 0 => 2,
+            _ => 1,
+        }
+    }
+
+    /// What the code of vector `v` of a block stands for, rotated and relative to its list, from no more
+    /// than the first `levels` levels, at least 1; `rest` is its row of the rest.
+    pub(crate) fn point(&self, block: &[u8], v: usize, rest: &[u8], levels: usize) -> Vec<f32> {
+        match self.codes() {
+            Codes::Saq(codes) => codes.point(block, v, rest, saq::MAX_BITS),
+            Codes::Additive(codes) => codes.point(block, v, levels),
+            Codes::Scalar(codes) => codes.point(block, v, rest, levels),
+            Codes::Float(codes) => codes.point(block, v),
+        }
+    }
+
     /// What codes mean, whatever the quantizer.
     #[inline]
     pub(crate) fn frame(&self) -> &Frame {

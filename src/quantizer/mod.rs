@@ -2,7 +2,7 @@
 //!
 //! [`QuantizerSpec`] lists all of them; it is the one place that knows their names.
 
-pub mod additive;
+pub(crate) mod additive;
 mod alone;
 mod blocks;
 pub(crate) mod codec;
@@ -13,10 +13,12 @@ pub(crate) mod frame;
 mod pairs;
 pub mod saq;
 pub(crate) mod scalar;
+mod trained;
 mod usage;
 pub(crate) mod view;
 
 pub(crate) use factor::AdditiveCode;
+pub use trained::{Codes, Quantizer, QuantizerConfig};
 pub use usage::CodebookUse;
 pub(crate) use usage::Uses;
 

@@ -47,6 +47,11 @@ impl Uses {
         }
     }
 
+    /// The number of codebooks.
+    pub(crate) fn codebooks(&self) -> usize {
+        self.layout.map_or(0, |layout| layout.columns)
+    }
+
     /// What was counted, for each codebook.
     pub(crate) fn report(&self) -> Vec<CodebookUse> {
         let of_codebook = |counts: &[u32]| {

@@ -1,13 +1,14 @@
 //! The kinds of sections, and the only door from bytes to typed slices.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
 use bytemuck::Pod;
 
 use crate::error::OpenError;
-use crate::storage::bytes::Bytes;
+use crate::storage::bytes::{AlignedBytes, Bytes};
 
 // Sections are used as they lie in the file, so a machine of the other byte order would have to
 // copy and swap each of them. No such machine is supported; a wrong answer is worse than none.
@@ -142,6 +143,18 @@ pub(crate) struct Section<T> {
 }
 
 impl<T: Pod> Section<T> {
+    /// A section that is in no file: a copy of some values.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::OutOfMemory`].
+    pub(crate) fn copied(values: &[T]) -> io::Result<Section<T>> {
+        const { assert!(align_of::<T>() <= 64, "owned memory is aligned to 64 bytes") };
+        let bytes = AlignedBytes::from_slice(bytemuck::cast_slice(values))?;
+        let range = 0..bytes.len();
+        Section::new(bytes.into(), range, "copy").map_err(io::Error::other)
+    }
+
     /// The bytes of `range` as a slice of `T`; `what` names the part in errors.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The quantizer by itself and the index agree, and its error bound holds on real vectors.
 
 use nonius::{
-    AdditiveConfig, AdditiveQuantizer, Encoding, Index, IndexConfig, Matrix, Metric, Saq,
-    SaqConfig, SearchError, VectorError,
+    Encoding, Index, IndexConfig, Matrix, Metric, Quantizer, QuantizerConfig, Saq, SaqConfig,
+    SearchError, VectorError,
 };
 use nonius_tests::{
     all_lists, config, distance, exact, ids, recall, spec, synthetic, without_kept, wordnet,
@@ -50,19 +50,30 @@ fn a_flat_index_and_the_quantizer_agree() {
     }
 }
 
-/// The same for quantizers that sum centroids.
+/// The same for all quantizers.
 #[test]
-fn a_flat_index_and_additive_quantizers_agree() {
+fn a_flat_index_and_any_quantizer_agree() {
     let (base, queries) = synthetic(1000, 45, 52);
     for metric in Metric::ALL {
-        for (name, encoding, parts, bytes) in [
-            ("rvq:6B", Encoding::Full, 1, 6),
-            ("rvq:6B", Encoding::Fast, 1, 6),
-            ("pq:7B", Encoding::Full, 7, 7),
-            ("opq:9B", Encoding::Full, 9, 9),
-            ("opq4:9B", Encoding::Full, 18, 9),
-            ("pq4:100B", Encoding::Full, 45, 23),
-            ("prq:2x6B", Encoding::Fast, 2, 6),
+        // Parts of the dimensions where there are codebooks, or levels.
+        for (name, encoding, parts, levels) in [
+            ("saq:3", Encoding::Full, 0, 1),
+            ("saq:4", Encoding::Fast, 0, 1),
+            ("rabitq", Encoding::Full, 0, 1),
+            ("rvq:6B", Encoding::Full, 1, 0),
+            ("rvq:6B", Encoding::Fast, 1, 0),
+            ("rvq9:7B", Encoding::Fast, 1, 0),
+            ("pq:7B", Encoding::Full, 7, 0),
+            ("opq:9B", Encoding::Full, 9, 0),
+            ("opq4:9B", Encoding::Full, 18, 0),
+            ("pq3:8B", Encoding::Full, 21, 0),
+            ("pq4:100B", Encoding::Full, 45, 0),
+            ("prq:2x6B", Encoding::Fast, 2, 0),
+            ("sq:5", Encoding::Full, 0, 1),
+            ("lvq:8", Encoding::Full, 0, 1),
+            ("lvq:4x3", Encoding::Full, 0, 2),
+            ("f16", Encoding::Full, 0, 1),
+            ("bf16", Encoding::Full, 0, 1),
         ] {
             let what = format!("{metric} {name} {encoding:?}");
             let index_config = IndexConfig { encoding, ..without_kept(config(metric, name, 1)) };
@@ -70,17 +81,20 @@ fn a_flat_index_and_additive_quantizers_agree() {
             assert_eq!(index.info().quantizer.to_string(), name);
             let quantizer = spec(name);
             let config =
-                AdditiveConfig { metric, quantizer, encoding, ..AdditiveConfig::default() };
-            let quantizer = AdditiveQuantizer::train(base.view(), &config).unwrap();
+                QuantizerConfig { metric, quantizer, encoding, ..QuantizerConfig::default() };
+            let quantizer = Quantizer::train(base.view(), &config).unwrap();
             let codes = quantizer.encode(base.view()).unwrap();
             assert_eq!((quantizer.dim(), codes.len()), (45, 1000), "{what}");
-            let (codebooks, levels) = (quantizer.codebooks(), quantizer.levels());
-            assert_eq!(levels, codebooks.div_ceil(parts), "{what}");
-            let factor = if levels == 1 { 0..=0 } else { 1..=2 };
-            let code = if name.contains('4') { codebooks.div_ceil(2) } else { codebooks };
-            assert!(factor.contains(&(bytes - code)), "{what}: {codebooks}");
-            assert_eq!(codes.bytes_per_vector(), bytes, "{what}");
-            assert_eq!(index.info().code_bytes, bytes, "{what}");
+            let codebooks = quantizer.codebooks();
+            assert_eq!(codebooks == 0, parts == 0, "{what}");
+            let expected = if parts == 0 { levels } else { codebooks.div_ceil(parts) };
+            assert_eq!(quantizer.levels(), expected, "{what}");
+            if name.contains("pq") {
+                assert_eq!(codebooks, parts, "{what}");
+            }
+            assert_eq!(codes.uses().len(), codebooks, "{what}");
+            assert_eq!(codes.bytes_per_vector(), index.info().code_bytes, "{what}");
+            assert_eq!(quantizer.plan(), index.info().plan, "{what}");
             for q in 0..queries.rows() {
                 let estimates = quantizer.estimate(&codes, queries.row(q)).unwrap();
                 let found = index.search(queries.row(q), 1000, &all_lists()).unwrap();
@@ -99,13 +113,18 @@ fn a_flat_index_and_additive_quantizers_agree() {
 fn estimates_of_pq_are_the_distances_to_decoded_vectors() {
     let (base, queries) = synthetic(1000, 45, 52);
     for metric in [Metric::L2, Metric::InnerProduct] {
-        for name in ["pq:7B", "pq:45B", "pq:100B", "opq:9B", "pq4:7B", "opq4:30B"] {
+        for name in
+            ["pq:7B", "pq:45B", "pq:100B", "opq:9B", "pq4:7B", "opq4:30B", "pq5:9B", "pq12:9B"]
+        {
             let quantizer = spec(name);
-            let config = AdditiveConfig { metric, quantizer, ..AdditiveConfig::default() };
-            let quantizer = AdditiveQuantizer::train(base.view(), &config).unwrap();
+            let config = QuantizerConfig { metric, quantizer, ..QuantizerConfig::default() };
+            let quantizer = Quantizer::train(base.view(), &config).unwrap();
             let codes = quantizer.encode(base.view()).unwrap();
             // A part has a dimension at least.
-            let bits = if name.contains('4') && !name.starts_with("pq:") { 4 } else { 8 };
+            let bits = match name.split_once(':').unwrap().0.trim_start_matches(['o', 'p', 'q']) {
+                "" => 8,
+                bits => bits.parse().unwrap(),
+            };
             let bytes = (quantizer.codebooks() * bits).div_ceil(8);
             assert_eq!(codes.bytes_per_vector(), bytes, "{name}");
             assert!(quantizer.codebooks() <= 45);
@@ -119,6 +138,77 @@ fn estimates_of_pq_are_the_distances_to_decoded_vectors() {
                 }
             }
         }
+    }
+}
+
+/// What codes of every quantizer stand for comes nearer with every bit and level, up to what the bits allow, and
+/// distances between codes are those to what one of them stands for.
+#[test]
+fn every_quantizer_decodes_and_compares_codes() {
+    let set = wordnet();
+    let some: Vec<f32> = (0..1500).flat_map(|i| set.base.row(i).to_vec()).collect();
+    let some = Matrix::new(384, some).unwrap();
+    let mean: Vec<f32> =
+        (0..384).map(|d| (0..1500).map(|i| some.row(i)[d]).sum::<f32>() / 1500.0).collect();
+    let mut left_of = std::collections::BTreeMap::new();
+    for (name, most) in [
+        ("saq:2", 0.15),
+        ("saq:4", 0.01),
+        ("rabitq", 0.5),
+        ("erabitq:8", 1e-4),
+        ("rvq:8B", 0.6),
+        ("rvq5:8B", 0.7),
+        ("prq:2x12B", 0.6),
+        ("pq:24B", 0.6),
+        ("pq4:24B", 0.8),
+        ("pq6:48B", 0.5),
+        ("opq:24B", 0.5),
+        ("sq:4", 0.05),
+        ("sq:8", 2e-4),
+        ("lvq:6", 2e-3),
+        ("lvq:4x4", 1e-4),
+        ("f16", 2e-7),
+        ("bf16", 1e-5),
+    ] {
+        let config = QuantizerConfig { quantizer: spec(name), ..QuantizerConfig::default() };
+        let quantizer = Quantizer::train(some.view(), &config).unwrap();
+        let codes = quantizer.encode(some.view()).unwrap();
+        // What is left of the energy about the mean.
+        let left = |levels: usize| -> f64 {
+            let (mut left, mut all) = (0.0, 0.0);
+            for i in (0..1500).step_by(30) {
+                let decoded = quantizer.decode_levels(&codes, i, levels);
+                left += distance(Metric::L2, &decoded, some.row(i));
+                all += distance(Metric::L2, &mean, some.row(i));
+            }
+            left / all
+        };
+        let by_level: Vec<f64> = (0..=quantizer.levels()).map(left).collect();
+        assert!((by_level[0] - 1.0).abs() < 1e-3, "{name}: {by_level:?}");
+        assert!(by_level.windows(2).all(|pair| pair[1] < pair[0]), "{name}: {by_level:?}");
+        let last = *by_level.last().unwrap();
+        assert!(last < most && last > most / 20.0, "{name}: {last} of {most}");
+        left_of.insert(name, last);
+
+        let decoded = quantizer.decode(&codes, 7);
+        let between = quantizer.symmetric(&codes, 7).unwrap();
+        let (mut symmetric, mut asymmetric) = (0.0, 0.0);
+        let from_vector = quantizer.estimate(&codes, some.row(7)).unwrap();
+        for i in (0..1500).step_by(11) {
+            let exact = distance(Metric::L2, some.row(7), some.row(i));
+            symmetric += (f64::from(between[i]) - exact).abs() / exact.max(0.1);
+            asymmetric += (f64::from(from_vector[i]) - exact).abs() / exact.max(0.1);
+            if name.contains("pq") {
+                let expected = distance(Metric::L2, &decoded, &quantizer.decode(&codes, i));
+                assert!((f64::from(between[i]) - expected).abs() < 1e-3, "{name} {i}");
+            }
+        }
+        // Both sides have errors; of 137 distances those may happen to cancel.
+        assert!(symmetric > 0.9 * asymmetric, "{name}: {symmetric} {asymmetric}");
+        assert!(symmetric / 137.0 < 2.0 * last.sqrt() + 1e-3, "{name}: {symmetric}");
+    }
+    for (more, fewer) in [("saq:4", "saq:2"), ("sq:8", "sq:4"), ("pq:24B", "pq4:24B")] {
+        assert!(left_of[more] < left_of[fewer], "{left_of:?}");
     }
 }
 

@@ -33,7 +33,6 @@
 //! instead of 256: then a byte has two columns. Any other power of two is for comparing what codes can be; such
 //! codes are streams of bits, and are scanned plainly.
 
-mod codes;
 mod encode;
 mod levels;
 mod parts;
@@ -42,7 +41,6 @@ mod residual;
 mod rotation;
 mod train;
 
-pub use codes::{AdditiveCodes, AdditiveConfig, AdditiveQuantizer};
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use parts::{Part, cut};
 pub(crate) use query::{Loaded, QueryModel, Tables};

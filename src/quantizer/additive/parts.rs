@@ -6,7 +6,6 @@ use nonius_simd::Panels;
 
 use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
-use crate::matrix::add;
 
 /// Dimensions that are encoded by themselves, and the bytes of the code for them: its columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,17 +138,6 @@ impl Codebooks {
         self.parts.iter().copied().zip(&self.levels)
     }
 
-    /// Adds to `sum` (`dims` values) the centroids that a code names, of each part those of no more
-    /// than its first `most` levels.
-    pub(super) fn add_to(&self, code: &[u16], most: usize, sum: &mut [f32]) {
-        for (part, levels) in self.iter() {
-            let code = &code[part.columns()];
-            for (level, &code) in code.iter().enumerate().take(most) {
-                add(&mut sum[part.range()], levels.centroid(level, code));
-            }
-        }
-    }
-
     /// Encodes vectors (`n x dims`) into `codes` (`n x columns`), each part by
     /// [`Levels::encode`]. `residuals` (`n x dims`) gets what the sums leave.
     pub(super) fn encode(
@@ -231,7 +219,11 @@ mod tests {
             for (v, vector) in vectors.chunks_exact(dims).enumerate() {
                 let code = &codes[v * columns..(v + 1) * columns];
                 let mut sum = vec![0.0; dims];
-                codebooks.add_to(code, usize::MAX, &mut sum);
+                for (part, levels) in codebooks.iter() {
+                    for (level, &code) in code[part.columns()].iter().enumerate() {
+                        crate::matrix::add(&mut sum[part.range()], levels.centroid(level, code));
+                    }
+                }
                 for ((x, sum), left) in vector.iter().zip(&sum).zip(&left[v * dims..]) {
                     assert!((x - sum - left).abs() < 1e-4, "{x} {sum} {left}");
                 }

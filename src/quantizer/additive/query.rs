@@ -143,6 +143,27 @@ impl QueryModel<'_> {
         report(bounds, passed, count, threshold, found);
     }
 
+    /// The sum of the centroids that vector `v` of a block names, of each part those of no more than its first
+    /// `most` levels.
+    pub(crate) fn point(&self, block: &[u8], v: usize, most: usize) -> Vec<f32> {
+        let mut sum = vec![0.0; self.model.frame.dims];
+        let numbers: Vec<u16> = self.model.layout().numbers(block, v).collect();
+        let mut packed = self.codebooks;
+        for part in &self.model.parts {
+            let own;
+            (own, packed) = packed.split_at(part.packed_values());
+            let panels = Panels::new(part.rows().len(), part.dims, own);
+            for (level, column) in part.columns().enumerate().take(most) {
+                let row = level * part.centroids + usize::from(numbers[column]);
+                let inverse = self.inverse[part.rows()][row];
+                for (i, sum) in sum[part.range()].iter_mut().enumerate() {
+                    *sum += f32::from(panels.value(row, i)) * inverse;
+                }
+            }
+        }
+        sum
+    }
+
     /// The key of vector `v` of a block; `constant` is what all keys of its list share.
     pub(crate) fn key(&self, tables: &Tables, constant: f32, block: &[u8], v: usize) -> f32 {
         let (model, layout) = (self.model, self.model.layout());

@@ -97,6 +97,12 @@ impl Layout {
         self.record_bytes() * BLOCK
     }
 
+    /// The bits of the values of vector `v` of a block.
+    pub(crate) fn numbers(self, block: &[u8], v: usize) -> Vec<u16> {
+        let rows = block.as_chunks::<{ 2 * BLOCK }>().0;
+        rows.iter().map(|row| u16::from_le_bytes([row[2 * v], row[2 * v + 1]])).collect()
+    }
+
     /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.
     pub(crate) fn pack_block(self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);

@@ -69,6 +69,12 @@ impl QueryModel<'_> {
         report(keys, passed, count, threshold, found);
     }
 
+    /// The values of vector `v` of a block.
+    pub(crate) fn point(&self, block: &[u8], v: usize) -> Vec<f32> {
+        let numbers = self.model.layout().numbers(block, v).into_iter();
+        numbers.map(|bits| self.model.format.widen(bits)).collect()
+    }
+
     /// The key of vector `v` of a block.
     pub(crate) fn key(&self, tables: &Tables, block: &[u8], v: usize) -> f32 {
         let format = self.model.format;

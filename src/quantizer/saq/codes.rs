@@ -111,15 +111,6 @@ impl SaqCodes {
         &self.rest[i * size..(i + 1) * size]
     }
 
-    /// The row-major record of a vector.
-    fn record(&self, i: usize) -> Vec<u8> {
-        let layout = &self.layout;
-        let mut record = vec![0; layout.record_bytes()];
-        layout.unpack_block(self.block(i), i % BLOCK, &mut record);
-        record[layout.rest_start()..].copy_from_slice(self.rest(i));
-        record
-    }
-
     /// The integer code of vector `i`: one number for each dimension after rotation (the
     /// dimension rounded up to a multiple of 8), of as many bits as its segment has.
     ///
@@ -130,10 +121,7 @@ impl SaqCodes {
     /// If `i` is not below [`len`](SaqCodes::len).
     pub fn code(&self, i: usize) -> Vec<u16> {
         assert!(i < self.len, "vector {i} of {}", self.len);
-        let layout = &self.layout;
-        let mut codes = vec![0; layout.dims];
-        layout.unpack_codes(&self.record(i), &mut codes);
-        codes
+        self.layout.numbers(self.block(i), i % BLOCK, self.rest(i))
     }
 }
 
@@ -206,29 +194,10 @@ impl Saq {
     /// As [`decode`](Saq::decode).
     pub fn decode_bits(&self, codes: &SaqCodes, i: usize, bits: u32) -> Vec<f32> {
         self.check(codes);
-        let layout = &codes.layout;
-        let code = codes.code(i);
-        let record = codes.record(i);
+        assert!(i < codes.len, "vector {i} of {}", codes.len);
         let model = &self.encoder.model;
-        let mut rotated = vec![0.0f32; model.frame.dims];
-        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
-            if segment.bits == 0 {
-                continue;
-            }
-            let scale = segment.read_scale(layout, &record) * constants.unit;
-            let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
-            // The middle of the cell that the top bits leave.
-            let dropped = segment.bits.saturating_sub(bits);
-            let middle = ((1u32 << dropped) - 1) as f32 * 0.5;
-            for d in segment.start..segment.start + segment.dims {
-                let top = f32::from(code[d] >> dropped << dropped);
-                // The encoder's scale makes <ô, o> = |o|^2; as a point the nearest is a little
-                // shorter, by the squared cosine between the two.
-                let cosine_sq = constants.norm * constants.norm
-                    / (constants.norm * constants.norm + constants.full_error.powi(2));
-                rotated[d] = (top + middle - half) * scale * cosine_sq;
-            }
-        }
+        let point = QueryModel { model, layout: &codes.layout };
+        let rotated = point.point(codes.block(i), i % BLOCK, codes.rest(i), bits);
         rotate_back(&model.frame, &self.encoder.rotation, &self.encoder.mean, &rotated)
     }
 
@@ -378,7 +347,7 @@ mod tests {
         let scan_bits = layout.segments[0].scan_bits;
         for i in 0..40 {
             // The first stage alone holds the top bits of every dimension.
-            let mut record = codes.record(i);
+            let mut record = codes.layout.record(codes.block(i), i % BLOCK, codes.rest(i));
             record[layout.rest_start()..].fill(0);
             let mut top = vec![0; layout.dims];
             layout.unpack_codes(&record, &mut top);

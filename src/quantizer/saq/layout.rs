@@ -228,6 +228,21 @@ impl Layout {
         }
     }
 
+    /// The row-major record of vector `v` of a block; `rest` is its row of the rest.
+    pub(crate) fn record(&self, block: &[u8], v: usize, rest: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; self.record_bytes()];
+        self.unpack_block(block, v, &mut record);
+        record[self.rest_start()..].copy_from_slice(rest);
+        record
+    }
+
+    /// The code of each dimension of vector `v` of a block; `rest` is its row of the rest.
+    pub(crate) fn numbers(&self, block: &[u8], v: usize, rest: &[u8]) -> Vec<u16> {
+        let mut codes = vec![0; self.dims];
+        self.unpack_codes(&self.record(block, v, rest), &mut codes);
+        codes
+    }
+
     /// The codes of a record, dimension by dimension.
     pub(crate) fn unpack_codes(&self, record: &[u8], codes: &mut [u16]) {
         for segment in &self.segments {

@@ -19,6 +19,34 @@ pub(crate) struct RefineScratch {
 }
 
 impl QueryModel<'_> {
+    /// The point that the code of vector `v` of a block stands for, from no more than the top `bits` bits of
+    /// every dimension; `rest` is its row of the rest.
+    pub(crate) fn point(&self, block: &[u8], v: usize, rest: &[u8], bits: u32) -> Vec<f32> {
+        let QueryModel { model, layout } = *self;
+        let factors = &block[layout.groups * BLOCK / 2..];
+        let codes = layout.numbers(block, v, rest);
+        let mut point = vec![0.0f32; layout.dims];
+        for (segment, constants) in layout.segments.iter().zip(&model.constants) {
+            if segment.bits == 0 {
+                continue;
+            }
+            let scale = self.scale_of(segment, factors, v, rest) * constants.unit;
+            let half = ((1u32 << segment.bits) - 1) as f32 * 0.5;
+            // The middle of the cell that the top bits leave.
+            let dropped = segment.bits.saturating_sub(bits);
+            let middle = ((1u32 << dropped) - 1) as f32 * 0.5;
+            // The encoder's scale makes <ô, o> = |o|^2; as a point the nearest is a little
+            // shorter, by the squared cosine between the two.
+            let cosine_sq = constants.norm * constants.norm
+                / (constants.norm * constants.norm + constants.full_error.powi(2));
+            for d in segment.start..segment.start + segment.dims {
+                let top = f32::from(codes[d] >> dropped << dropped);
+                point[d] = (top + middle - half) * scale * cosine_sq;
+            }
+        }
+        point
+    }
+
     /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest.
     pub(crate) fn refine(
         &self,

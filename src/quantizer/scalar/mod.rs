@@ -35,7 +35,7 @@ use half::f16;
 use nonius_simd::{BLOCK, Fields};
 
 use super::QuantizerSpec;
-use super::blocks::{GROUP, fields, groups_of, pack_groups, pieces};
+use super::blocks::{GROUP, field_place, fields, groups_of, pack_groups, pieces};
 use super::frame::Frame;
 
 /// Bits of a code that the first stage reads.
@@ -252,6 +252,22 @@ impl Layout {
                 ends[2 * (end * BLOCK + v)..][..2].copy_from_slice(bytes);
             }
         }
+    }
+
+    /// The code of each dimension of vector `v` of a block; `rest` is its row of the rest.
+    pub(crate) fn numbers(&self, block: &[u8], v: usize, rest: &[u8]) -> Vec<u16> {
+        let top = |top: u8| u16::from(top) << self.grid.rest_bits();
+        let mut codes: Vec<u16> = self.tops(block, v).map(top).collect();
+        let mut at = 0;
+        for (width, place) in fields(self.grid.rest_bits()) {
+            let bytes = &rest[at..at + nonius_simd::field_bytes(width, self.dims)];
+            at += bytes.len();
+            for (i, code) in codes.iter_mut().enumerate() {
+                let (byte, bit) = field_place(width, self.dims, i);
+                *code |= (u16::from(bytes[byte] >> bit) & ((1 << width) - 1)) << place;
+            }
+        }
+        codes
     }
 
     /// The additive factor of vector `v` of a block as it is stored.

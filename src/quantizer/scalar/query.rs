@@ -95,6 +95,24 @@ impl QueryModel<'_> {
         report(bounds, passed, count, threshold, found);
     }
 
+    /// What the code of vector `v` of a block stands for; of two levels the first alone if `levels` is 1.
+    /// `rest` is its row of the rest.
+    pub(crate) fn point(&self, block: &[u8], v: usize, rest: &[u8], levels: usize) -> Vec<f32> {
+        let (mut grid, mut shift) = (self.layout.grid, 0);
+        if grid.second > 0 && levels < 2 {
+            (grid.second, shift) = (0, grid.second);
+        }
+        let ends = self.layout.ends(block);
+        let range = |dim: usize| match grid.own {
+            true => grid.range(Ends::read([ends[v], ends[BLOCK + v]])),
+            false => self.ranges[dim],
+        };
+        let codes = self.layout.numbers(block, v, rest).into_iter().enumerate();
+        codes
+            .map(|(dim, code)| range(dim).low + range(dim).step * f32::from(code >> shift))
+            .collect()
+    }
+
     /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest, and `constant`
     /// what all keys of its list share.
     pub(crate) fn key(
