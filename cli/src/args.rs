@@ -59,7 +59,7 @@ impl Threads {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Quantizer {
     /// Quantizer: saq, pq, opq, rvq, sq, lvq, rabitq, erabitq, f16 or bf16, or with its bits in
-    /// one word: saq:4, saq:0.5, saq:48B (bytes), pq:16B, pq4:16B (4 bits a codebook), opq:16B, opq4:16B,
+    /// one word: saq:4, saq:0.5, saq:48B (bytes), pq:16B, pq4:16B (4 bits a codebook, or 1 to 12), opq:16B,
     /// rvq:24B, prq:4x24B (4 parts), sq:8, lvq:8, lvq:4x4 (two levels), erabitq:4
     #[arg(long, value_name = "NAME", default_value = "saq")]
     quantizer: String,
@@ -71,6 +71,15 @@ pub(crate) struct Quantizer {
     /// Bytes of a vector, codes and factors, instead of --bits
     #[arg(long, value_name = "N")]
     bytes: Option<usize>,
+}
+
+/// How codebooks are trained; shared by the commands that build.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Codebooks {
+    /// For ip and cosine with pq, opq, rvq or prq: codes leave less along a vector than across it,
+    /// where inner products above this share of the norms matter [between 0 and 1; 0.2 is usual]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) anisotropic: Option<f32>,
 }
 
 impl Quantizer {

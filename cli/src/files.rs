@@ -69,6 +69,19 @@ pub(crate) fn load_truth(path: &Path, queries: usize) -> Result<IdMatrix, Failur
     Ok(truth)
 }
 
+/// Reads the weights of `rows` vectors from a file with a number for each.
+pub(crate) fn load_weights(path: &Path, rows: usize) -> Result<Vec<f32>, Failure> {
+    let weights = nonius_datasets::load_numbers(path)?;
+    if weights.len() != rows {
+        return Err(Failure::failed(format!(
+            "{}: expected {rows} weights, one for each vector, found {}",
+            path.display(),
+            weights.len()
+        )));
+    }
+    Ok(weights)
+}
+
 /// Reads the ids of `rows` vectors from a file with one for each, in any shape.
 pub(crate) fn load_user_ids(path: &Path, rows: usize) -> Result<Vec<u64>, Failure> {
     let ids = nonius_datasets::read_ids(path)?;

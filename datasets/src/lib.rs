@@ -120,7 +120,7 @@ pub fn map(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError> 
     if !location.format.is_strided() {
         return open_at(&location);
     }
-    let mut file = open_strided(&location)?;
+    let mut file = open_strided(&location, false)?;
     file.rows.map()?;
     Ok(Box::new(file))
 }
@@ -137,12 +137,12 @@ fn open_at(location: &Location) -> Result<Box<dyn VectorFile>, DatasetError> {
         format if !format.is_strided() => {
             Err(DatasetError::MissingFeature { path: path.to_owned(), feature: format.feature() })
         }
-        _ => Ok(Box::new(open_strided(location)?)),
+        _ => Ok(Box::new(open_strided(location, false)?)),
     }
 }
 
-/// Opens a file whose rows lie at a fixed stride.
-fn open_strided(location: &Location) -> Result<strided::StridedFile, DatasetError> {
+/// Opens a file whose rows lie at a fixed stride. With `flat`, an array of one dimension counts as one column.
+fn open_strided(location: &Location, flat: bool) -> Result<strided::StridedFile, DatasetError> {
     let path = location.path.as_path();
     match location.format {
         Format::Fvecs => vecs::open(path, Element::F32),
@@ -152,7 +152,7 @@ fn open_strided(location: &Location) -> Result<strided::StridedFile, DatasetErro
         Format::U8bin => bin::open(path, Element::U8),
         Format::I8bin => bin::open(path, Element::I8),
         Format::Ibin => bin::open(path, Element::I32),
-        Format::Npy => npy::open(path),
+        Format::Npy => npy::open(path, flat),
         Format::Hdf5 | Format::Parquet | Format::Arrow => {
             Err(DatasetError::unsupported(path, "rows at a fixed stride", "a container"))
         }
@@ -165,6 +165,27 @@ fn open_strided(location: &Location) -> Result<strided::StridedFile, DatasetErro
 /// What [`open`] reports, and values that are not finite.
 pub fn load(path: impl AsRef<Path>) -> Result<Matrix, DatasetError> {
     read_matrix(&*open(path)?)
+}
+
+/// Reads numbers, one for each vector of another file: as rows of one value, or as an array of one dimension
+/// (`.npy`).
+///
+/// # Errors
+/// What [`open`] reports, rows of more than one value, and values that are not finite.
+pub fn load_numbers(path: impl AsRef<Path>) -> Result<Vec<f32>, DatasetError> {
+    let path = path.as_ref();
+    let location = Location::parse(path)?;
+    let matrix = match location.format {
+        Format::Npy => read_matrix(&open_strided(&location, true)?)?,
+        _ => load(path)?,
+    };
+    match matrix.dim() {
+        1 => Ok(matrix.into_data()),
+        dim => {
+            let found = format!("rows of {dim}");
+            Err(DatasetError::unsupported(&location.path, "a number for each vector", found))
+        }
+    }
 }
 
 /// Reads a whole source into memory: `rows x dim`.

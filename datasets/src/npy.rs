@@ -98,8 +98,8 @@ pub(crate) fn read_header(path: &Path, flat: bool) -> Result<Array, DatasetError
 }
 
 /// Opens a file of vectors.
-pub(crate) fn open(path: &Path) -> Result<StridedFile, DatasetError> {
-    let Array { file, file_bytes, kind, rows, dim, data } = read_header(path, false)?;
+pub(crate) fn open(path: &Path, flat: bool) -> Result<StridedFile, DatasetError> {
+    let Array { file, file_bytes, kind, rows, dim, data } = read_header(path, flat)?;
     let element = match kind.as_str() {
         "f4" => Element::F32,
         "f2" => Element::F16,

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
-use super::door::{check_ids, check_row, mean_of, scale_of};
+use super::door::{check_ids, check_row, check_weights, mean_of, normalized_weights, scale_of};
 use super::format::{
     ListEntry, Meta, PlaceCode, code_of, keep_code, parse, section_lengths, segment_entries,
 };
@@ -25,7 +25,7 @@ use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
 use crate::progress::{Progress, ProgressFn, Stage};
 use crate::quantizer::codec::{self, EncodeScratch, Encoder};
-use crate::quantizer::frame::{ListCentroids, Lists, TrainingSet};
+use crate::quantizer::frame::{ListCentroids, Lists, Options, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
@@ -60,18 +60,27 @@ const TASK_ROWS: usize = 256;
 pub struct IndexBuilder<'a> {
     config: &'a IndexConfig,
     ids: Option<&'a [u64]>,
+    weights: Option<&'a [f32]>,
     progress: Option<&'a mut ProgressFn<'a>>,
 }
 
 impl<'a> IndexBuilder<'a> {
     /// A builder with a configuration, ids equal to row numbers, and no progress reports.
     pub fn new(config: &'a IndexConfig) -> IndexBuilder<'a> {
-        IndexBuilder { config, ids: None, progress: None }
+        IndexBuilder { config, ids: None, weights: None, progress: None }
     }
 
     /// Sets the ids: one for each row, no two equal.
     pub fn ids(mut self, ids: &'a [u64]) -> IndexBuilder<'a> {
         self.ids = Some(ids);
+        self
+    }
+
+    /// Sets how much each row counts when codebooks are trained, one number for each row: how often it is asked
+    /// for, say. Weights are finite and not negative, and only their ratios matter; they change codes and
+    /// nothing else. For quantizers with codebooks (`pq`, `opq`, `rvq`, `prq`); others refuse them.
+    pub fn weights(mut self, weights: &'a [f32]) -> IndexBuilder<'a> {
+        self.weights = Some(weights);
         self
     }
 
@@ -92,7 +101,7 @@ impl<'a> IndexBuilder<'a> {
             Some(progress) => progress,
             None => &mut ignore,
         };
-        let mut job = Job::prepare(source, self.config, self.ids, progress)?;
+        let mut job = Job::prepare(source, self.config, self.ids, self.weights, progress)?;
         let plan = job.assign(None)?;
         let writer =
             MemoryWriter::in_memory(plan.fields, plan.places.clone()).map_err(BuildError::Write)?;
@@ -121,7 +130,7 @@ impl<'a> IndexBuilder<'a> {
             Some(progress) => progress,
             None => &mut ignore,
         };
-        let mut job = Job::prepare(source, self.config, self.ids, progress)?;
+        let mut job = Job::prepare(source, self.config, self.ids, self.weights, progress)?;
         let plan = job.assign(Some(path))?;
         let writer = FileWriter::create(path, plan.fields, plan.places.clone())
             .map_err(BuildError::Write)?;
@@ -212,6 +221,7 @@ impl<'a, 'p> Job<'a, 'p> {
         source: &'a dyn VectorSource,
         config: &'a IndexConfig,
         ids: Option<&'a [u64]>,
+        weights: Option<&[f32]>,
         progress: &'p mut ProgressFn<'_>,
     ) -> Result<Job<'a, 'p>, BuildError>
     where
@@ -230,10 +240,20 @@ impl<'a, 'p> Job<'a, 'p> {
         if let Some(ids) = ids {
             check_ids(ids, rows)?;
         }
+        if let Some(weights) = weights {
+            check_weights(weights, rows)?;
+        }
         let fits = (SAMPLE_BYTES / (4 * dim)).max(256);
         let wanted = config.training_rows.min(fits).max(nlist.saturating_mul(ROWS_PER_LIST));
         let (mut sample, row_numbers) =
             sample_rows_with(source, wanted.min(rows), config.seed, progress)?;
+        let weights = match weights {
+            None => None,
+            Some(weights) => {
+                let of_sample = row_numbers.iter().map(|&row| weights[row]).collect();
+                Some(normalized_weights(of_sample)?)
+            }
+        };
         let normalizes = config.metric.normalizes();
         for (i, row) in sample.data_mut().chunks_exact_mut(dim).enumerate() {
             check_row(row, row_numbers[i], normalizes)?;
@@ -273,10 +293,15 @@ impl<'a, 'p> Job<'a, 'p> {
             lists: assigner.as_ref().map(|a| (a.centroids().view(), &of_row[..])),
             metric: config.metric,
             scale,
+            weights: weights.as_deref(),
         };
         let mut training = |done, total| report(progress, Stage::Train, done, total);
-        let (spec, encoding) = (&config.quantizer, config.encoding);
-        let encoder = codec::train(&set, spec, encoding, config.seed, &mut training)?;
+        let options = Options {
+            encoding: config.encoding,
+            anisotropic: config.anisotropic,
+            seed: config.seed,
+        };
+        let encoder = codec::train(&set, &config.quantizer, &options, &mut training)?;
         training(1, 1)?;
         let centroids = assigner.as_ref().map(|assigner| {
             ListCentroids::new(encoder.rotation(), &mean, assigner.centroids().view())

@@ -1,8 +1,8 @@
-//! The door: what vectors, queries and ids have to pass.
+//! The door: what vectors, queries, ids and weights have to pass.
 
 use rayon::prelude::*;
 
-use crate::error::{BuildError, VectorError};
+use crate::error::{BuildError, ConfigError, VectorError};
 use crate::matrix::{Matrix, check_finite};
 use crate::metric::Metric;
 
@@ -74,6 +74,35 @@ pub(crate) fn mean_of(sample: &Matrix) -> Vec<f32> {
         }
     }
     sums.iter().map(|sum| (sum / sample.rows() as f64) as f32).collect()
+}
+
+/// Checks the weights of rows.
+pub(crate) fn check_weights(weights: &[f32], rows: usize) -> Result<(), ConfigError> {
+    if weights.len() != rows {
+        let message = format!("expected a weight for each of {rows} rows, found {}", weights.len());
+        return Err(ConfigError::new("weights", message));
+    }
+    match weights.iter().position(|weight| !(*weight >= 0.0 && weight.is_finite())) {
+        None => Ok(()),
+        Some(row) => {
+            let message =
+                format!("expected numbers from 0 on, found {} in row {row}", weights[row]);
+            Err(ConfigError::new("weights", message))
+        }
+    }
+}
+
+/// Weights of a sample, of which the mean becomes 1.
+pub(crate) fn normalized_weights(mut weights: Vec<f32>) -> Result<Vec<f32>, ConfigError> {
+    let mean = weights.iter().map(|&w| f64::from(w)).sum::<f64>() / weights.len().max(1) as f64;
+    if mean <= 0.0 {
+        let message = "expected some above 0 among the vectors trained on, found none";
+        return Err(ConfigError::new("weights", message));
+    }
+    for weight in &mut weights {
+        *weight = (f64::from(*weight) / mean) as f32;
+    }
+    Ok(weights)
 }
 
 /// Checks that there is one id for each row, and no two equal.

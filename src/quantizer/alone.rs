@@ -7,7 +7,9 @@ use super::frame::{Frame, Rotation, TrainingSet};
 use super::view::RotatedQuery;
 use super::{Family, QuantizerSpec};
 use crate::error::{BuildError, ConfigError, SearchError, VectorError};
-use crate::index::{check_norm, check_row, mean_of, prepare_query, scale_of};
+use crate::index::{
+    check_norm, check_row, check_weights, mean_of, normalized_weights, prepare_query, scale_of,
+};
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 
@@ -31,6 +33,7 @@ pub(super) struct Sample {
     rows: Matrix,
     mean: Vec<f32>,
     scale: f32,
+    weights: Option<Vec<f32>>,
 }
 
 impl Sample {
@@ -47,7 +50,17 @@ impl Sample {
         for value in rows.data_mut() {
             *value *= scale;
         }
-        Ok(Sample { metric, mean: mean_of(&rows), rows, scale })
+        Ok(Sample { metric, mean: mean_of(&rows), rows, scale, weights: None })
+    }
+
+    /// How much every row counts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for another number of weights than rows, or weights that make no sense.
+    pub(super) fn weigh(&mut self, weights: &[f32]) -> Result<(), ConfigError> {
+        check_weights(weights, self.rows.rows())?;
+        self.weights = Some(normalized_weights(weights.to_vec())?);
+        Ok(())
     }
 
     pub(super) fn training_set(&self) -> TrainingSet<'_> {
@@ -57,6 +70,7 @@ impl Sample {
             lists: None,
             metric: self.metric,
             scale: self.scale,
+            weights: self.weights.as_deref(),
         }
     }
 }

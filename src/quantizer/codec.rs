@@ -6,7 +6,7 @@ use nonius_simd::BLOCK;
 
 use super::additive;
 use super::float;
-use super::frame::{Frame, Lists, Rotation, TrainingSet};
+use super::frame::{Frame, Lists, Options, Rotation, TrainingSet};
 use super::saq::{self, Segment};
 use super::scalar;
 use super::view::{self, Centroid, Constants, Glance, RotatedQuery, View};
@@ -14,7 +14,6 @@ use super::{Family, QuantizerSpec, Uses};
 use std::io;
 
 use crate::error::{BuildError, ConfigError};
-use crate::index::Encoding;
 use crate::storage::Section;
 use crate::train::Pca;
 
@@ -43,8 +42,7 @@ pub(crate) struct EncodeScratch {
 pub(crate) fn train(
     set: &TrainingSet<'_>,
     spec: &QuantizerSpec,
-    encoding: Encoding,
-    seed: u64,
+    options: &Options,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
 ) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
@@ -52,18 +50,20 @@ pub(crate) fn train(
         let message = format!("{spec} takes up to {} dimensions, found {dim}", Pca::MAX_DIM);
         return Err(ConfigError::new("quantizer", message).into());
     }
+    if set.weights.is_some() && spec.family() != Family::Additive {
+        let message = format!("weights are for pq, opq, rvq and prq, found {spec}");
+        return Err(ConfigError::new("weights", message).into());
+    }
     progress(0, 1)?;
     Ok(match spec.family() {
         Family::Saq => {
-            let encoder = saq::train(set, spec, encoding, seed)?;
+            let encoder = saq::train(set, spec, options.encoding, options.seed)?;
             let layout = encoder.model.layout();
             Encoder::Saq(Box::new(encoder), layout)
         }
-        Family::Additive => {
-            Encoder::Additive(additive::train(set, spec, encoding, seed, progress)?)
-        }
+        Family::Additive => Encoder::Additive(additive::train(set, spec, options, progress)?),
         Family::Scalar => {
-            let encoder = scalar::train(set, spec, seed)?;
+            let encoder = scalar::train(set, spec, options.seed)?;
             let layout = encoder.model.layout();
             Encoder::Scalar(Box::new(encoder), layout)
         }

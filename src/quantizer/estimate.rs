@@ -32,7 +32,7 @@ impl Estimate {
     /// Fits an estimate to near and far pairs of the sample, by the least squares of relative errors.
     ///
     /// `vectors` are the rotated residuals of the sample, `rows x dims`; `encode` returns what codes leave
-    /// of some of them. The share stays between `least` and 1.5.
+    /// of those with some numbers. The share stays between `least` and 1.5.
     pub(crate) fn fit(
         set: &TrainingSet<'_>,
         rotation: &Rotation,
@@ -40,15 +40,14 @@ impl Estimate {
         vectors: &[f32],
         least: f32,
         seed: u64,
-        encode: impl FnOnce(&[f32]) -> Vec<f32>,
+        encode: impl FnOnce(&[u32]) -> Vec<f32>,
     ) -> Estimate {
         let pairs = find_pairs(set, seed);
         let mut rows: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
         rows.sort_unstable();
         rows.dedup();
         let of_row = |row: u32| &vectors[row as usize * dims..][..dims];
-        let chosen: Vec<f32> = rows.iter().flat_map(|&row| of_row(row).iter().copied()).collect();
-        let left = encode(&chosen);
+        let left = encode(&rows);
         let centroids = set.lists.map(|(centroids, of_row)| {
             (rotation.apply(&vec![0.0; set.mean.len()], centroids.data()), of_row)
         });

@@ -18,6 +18,7 @@ use nonius_simd::Panels;
 use rayon::prelude::*;
 
 use super::factor::AdditiveCode;
+use crate::index::Encoding;
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
 use crate::train::RowsI16;
@@ -113,6 +114,19 @@ pub(crate) struct TrainingSet<'a> {
     pub(crate) metric: Metric,
     /// What vectors were multiplied by.
     pub(crate) scale: f32,
+    /// How much every sample row counts for codebooks: from 0 on, 1 in the mean. Alike where there are none.
+    pub(crate) weights: Option<&'a [f32]>,
+}
+
+/// How training and encoding go about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Options {
+    /// How hard the encoder tries.
+    pub(crate) encoding: Encoding,
+    /// The threshold of errors for inner products; see [`IndexConfig`](crate::IndexConfig::anisotropic).
+    pub(crate) anisotropic: Option<f32>,
+    /// The seed of everything random.
+    pub(crate) seed: u64,
 }
 
 impl Rotation {

@@ -27,6 +27,7 @@ use std::str::FromStr;
 
 use crate::error::ConfigError;
 use crate::matrix::MAX_DIM;
+use crate::metric::Metric;
 
 /// Which quantizer, and how many bits.
 ///
@@ -306,6 +307,26 @@ impl QuantizerSpec {
     /// The bytes that codes and factors of a vector may take, if the quantizer works to a budget.
     pub(crate) fn budget(&self, dim: usize) -> Option<usize> {
         self.size().map(|size| size.budget(dim))
+    }
+
+    /// Checks a threshold for errors of inner products.
+    pub(crate) fn check_anisotropic(
+        &self,
+        threshold: Option<f32>,
+        metric: Metric,
+    ) -> Result<(), ConfigError> {
+        let Some(threshold) = threshold else { return Ok(()) };
+        let complain = |message: String| Err(ConfigError::new("anisotropic", message));
+        if !(threshold > 0.0 && threshold < 1.0) {
+            return complain(format!("expected a threshold between 0 and 1, found {threshold}"));
+        }
+        if metric == Metric::L2 {
+            return complain(format!("expected inner product or cosine, found {metric}"));
+        }
+        if self.family() != Family::Additive {
+            return complain(format!("expected pq, opq, rvq or prq, found {self}"));
+        }
+        Ok(())
     }
 
     /// Checks the numbers.

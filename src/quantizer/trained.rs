@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::alone::{Sample, encode, prepare, rotate_back};
 use super::codec::{self, Codec, EncodeScratch, Encoder, Layout, Loaded, Query, ScanScratch};
+use super::frame::Options;
 use super::saq::Segment;
 use super::view::View;
 use super::{CodebookUse, QuantizerSpec};
@@ -24,6 +25,8 @@ pub struct QuantizerConfig {
     pub quantizer: QuantizerSpec,
     /// How hard the encoder tries. Default: [`Encoding::Full`].
     pub encoding: Encoding,
+    /// For inner products: see [`IndexConfig::anisotropic`](crate::IndexConfig::anisotropic).
+    pub anisotropic: Option<f32>,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -34,6 +37,7 @@ impl Default for QuantizerConfig {
             metric: Metric::L2,
             quantizer: QuantizerSpec::saq(4.0),
             encoding: Encoding::Full,
+            anisotropic: None,
             seed: 0,
         }
     }
@@ -135,11 +139,30 @@ impl Quantizer {
         sample: MatrixView<'_>,
         config: &QuantizerConfig,
     ) -> Result<Quantizer, BuildError> {
-        let spec = &config.quantizer;
+        Quantizer::train_on(Sample::new(sample, config.metric)?, config)
+    }
+
+    /// [`train`](Quantizer::train) where some vectors count for more than others: a weight for each row of the
+    /// sample, see [`IndexBuilder::weights`](crate::IndexBuilder::weights).
+    ///
+    /// # Errors
+    /// As [`train`](Quantizer::train), and for weights that make no sense or a quantizer without codebooks.
+    pub fn train_weighted(
+        sample: MatrixView<'_>,
+        weights: &[f32],
+        config: &QuantizerConfig,
+    ) -> Result<Quantizer, BuildError> {
+        let mut sample = Sample::new(sample, config.metric)?;
+        sample.weigh(weights)?;
+        Quantizer::train_on(sample, config)
+    }
+
+    fn train_on(sample: Sample, config: &QuantizerConfig) -> Result<Quantizer, BuildError> {
+        let QuantizerConfig { metric, quantizer: spec, encoding, anisotropic, seed } = *config;
         spec.validate()?;
-        let sample = Sample::new(sample, config.metric)?;
-        let set = sample.training_set();
-        let encoder = codec::train(&set, spec, config.encoding, config.seed, &mut |_, _| Ok(()))?;
+        spec.check_anisotropic(anisotropic, metric)?;
+        let options = Options { encoding, anisotropic, seed };
+        let encoder = codec::train(&sample.training_set(), &spec, &options, &mut |_, _| Ok(()))?;
         let codec = Codec::of(&encoder)
             .map_err(|error| WriteError::new(Path::new("(memory)"), "allocating", error))?;
         Ok(Quantizer { encoder, codec })

@@ -131,6 +131,25 @@ impl KMeans {
         sample: MatrixView<'_>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
+        self.run(sample, None, progress)
+    }
+
+    /// [`fit`](KMeans::fit) of rows that count as often as their `weights` say (finite, from 0 on, of a mean
+    /// near 1): centroids are weighted means, and inertia is a weighted sum.
+    pub(crate) fn fit_weighted(
+        &self,
+        sample: MatrixView<'_>,
+        weights: Option<&[f32]>,
+    ) -> Result<KMeansModel, BuildError> {
+        self.run(sample, weights, &mut |_| ControlFlow::Continue(()))
+    }
+
+    fn run(
+        &self,
+        sample: MatrixView<'_>,
+        weights: Option<&[f32]>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<KMeansModel, BuildError> {
         self.validate()?;
         let dim = sample.dim();
         if sample.rows() == 0 {
@@ -142,8 +161,11 @@ impl KMeans {
         check_norms(sample)?;
         // Points are numbered in u32.
         let most = self.sample_size().min(u32::MAX as usize);
-        let rows = take(sample, most, Random::new(self.seed, STREAM_SAMPLE));
+        let stream = || Random::new(self.seed, STREAM_SAMPLE);
+        let rows = take(sample, most, stream());
         let rows: &[f32] = &rows;
+        let taken = weights.map(|weights| take_weights(weights, most, stream()));
+        let weights = taken.as_deref();
 
         let mut report = |done: usize| {
             let (done, total) = (done as u64, self.iterations as u64);
@@ -151,32 +173,36 @@ impl KMeans {
             if progress(report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
         };
         report(0)?;
-        let seeds = take(
-            MatrixView::new(dim, rows)?,
-            self.nlist.saturating_mul(SEED_POINTS),
-            Random::new(self.seed, STREAM_SEED),
-        );
+        let few = self.nlist.saturating_mul(SEED_POINTS);
+        let stream = || Random::new(self.seed, STREAM_SEED);
+        let seeds = take(MatrixView::new(dim, rows)?, few, stream());
+        let taken = weights.map(|weights| take_weights(weights, few, stream()));
         let mut random = Random::new(self.seed, STREAM_SEED + 1);
-        let centroids = draw_centroids(dim, &seeds, self.nlist, &mut random, &mut || report(0))?;
-        drop(seeds);
+        let centroids =
+            draw_centroids(dim, &seeds, taken.as_deref(), self.nlist, &mut random, &mut || {
+                report(0)
+            })?;
+        drop((seeds, taken));
 
-        self.iterate(rows, centroids, &mut report)
+        self.iterate(rows, weights, centroids, &mut report)
     }
 
     /// Goes on from given centroids (`nlist x dim`) with all rows: finite, with finite norms, and at
-    /// least as many as there are centroids.
+    /// least as many as there are centroids. Weights are those of [`fit_weighted`](KMeans::fit_weighted).
     pub(crate) fn fit_from(
         &self,
         rows: MatrixView<'_>,
+        weights: Option<&[f32]>,
         centroids: Matrix,
     ) -> Result<KMeansModel, BuildError> {
-        self.iterate(rows.data(), centroids, &mut |_| Ok(()))
+        self.iterate(rows.data(), weights, centroids, &mut |_| Ok(()))
     }
 
     /// Lloyd's iterations, with repairs.
     fn iterate(
         &self,
         rows: &[f32],
+        weights: Option<&[f32]>,
         mut centroids: Matrix,
         report: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<KMeansModel, BuildError> {
@@ -196,9 +222,9 @@ impl KMeans {
             }
             centroids = assigner.into_centroids();
             let moved = repair(rows, &mut centroids, &mut nearest, &mut l2_sq);
-            inertia.push(sum(&l2_sq));
+            inertia.push(sum(&l2_sq, weights));
             if iteration < self.iterations && !self.is_settled(&inertia, moved) {
-                move_to_means(rows, &mut centroids, &nearest);
+                move_to_means(rows, weights, &mut centroids, &nearest);
                 iteration += 1;
                 continue;
             }
@@ -240,15 +266,24 @@ fn take(sample: MatrixView<'_>, count: usize, mut random: Random) -> Cow<'_, [f3
     Cow::Owned(rows)
 }
 
+/// The weights of the rows that [`take`] takes with the same numbers.
+fn take_weights(weights: &[f32], count: usize, mut random: Random) -> Cow<'_, [f32]> {
+    if weights.len() <= count {
+        return Cow::Borrowed(weights);
+    }
+    random.sample_sorted(weights.len(), count).into_iter().map(|i| weights[i]).collect()
+}
+
 /// Draws the first centroids among `rows`.
 ///
 /// The first one is drawn evenly, the others in rounds: in a round each row's chance is its
-/// squared distance to the nearest of the centroids drawn before (k-means++ draws one a round,
+/// squared distance to the nearest of the centroids drawn before, times its weight (k-means++ draws one a round,
 /// which needs as many passes over the rows as there are centroids). A round doubles their
 /// number until it adds one in 32 of all.
 fn draw_centroids(
     dim: usize,
     rows: &[f32],
+    weights: Option<&[f32]>,
     nlist: usize,
     random: &mut Random,
     between: &mut dyn FnMut() -> Result<(), BuildError>,
@@ -256,7 +291,7 @@ fn draw_centroids(
     let count = rows.len() / dim;
     let mut centroids = Vec::with_capacity(nlist * dim);
     let mut taken = vec![false; count];
-    let mut weights = vec![f32::INFINITY; count];
+    let mut least = vec![f32::INFINITY; count];
     let (mut nearest, mut l2_sq) = (vec![0; count], vec![0.0; count]);
     let mut drawn = vec![random.below(count as u64) as usize];
     let mut total = 0;
@@ -273,11 +308,17 @@ fn draw_centroids(
         }
         between()?;
         Assigner::new(Matrix::new(dim, batch)?).assign_into(rows, &mut nearest, &mut l2_sq);
-        for (weight, &distance) in weights.iter_mut().zip(&l2_sq) {
-            *weight = weight.min(distance);
+        for (least, &distance) in least.iter_mut().zip(&l2_sq) {
+            *least = least.min(distance);
         }
         let wanted = total.min(nlist.div_ceil(SEED_ROUNDS)).min(nlist - total);
-        drawn = draw(&weights, &mut taken, wanted, random);
+        drawn = match weights {
+            None => draw(&least, &mut taken, wanted, random),
+            Some(weights) => {
+                let chances: Vec<f32> = least.iter().zip(weights).map(|(d, w)| d * w).collect();
+                draw(&chances, &mut taken, wanted, random)
+            }
+        };
         if drawn.is_empty() {
             // Every value has its centroid: the rest can only repeat some.
             let mut free: Vec<usize> = (0..count).filter(|&i| !taken[i]).collect();
@@ -317,8 +358,8 @@ fn draw(weights: &[f32], taken: &mut [bool], wanted: usize, random: &mut Random)
     drawn
 }
 
-/// Moves every centroid that owns points to their mean. Each sum runs over its points in order.
-fn move_to_means(rows: &[f32], centroids: &mut Matrix, nearest: &[u32]) {
+/// Moves every centroid that owns points (of some weight) to their mean. Each sum runs over its points in order.
+fn move_to_means(rows: &[f32], weights: Option<&[f32]>, centroids: &mut Matrix, nearest: &[u32]) {
     let dim = centroids.dim();
     let buckets = Buckets::new(centroids.rows(), nearest);
     centroids.data_mut().par_chunks_mut(dim).enumerate().for_each_init(
@@ -329,9 +370,15 @@ fn move_to_means(rows: &[f32], centroids: &mut Matrix, nearest: &[u32]) {
                 return;
             }
             sums.fill(0.0);
-            level().vectorize(AddMembers { rows, members, sums });
-            for (x, sum) in centroid.iter_mut().zip(&*sums) {
-                *x = (sum / members.len() as f64) as f32;
+            level().vectorize(AddMembers { rows, weights, members, sums });
+            let all = match weights {
+                None => members.len() as f64,
+                Some(weights) => members.iter().map(|&i| f64::from(weights[i as usize])).sum(),
+            };
+            if all > 0.0 {
+                for (x, sum) in centroid.iter_mut().zip(&*sums) {
+                    *x = (sum / all) as f32;
+                }
             }
         },
     );
@@ -339,6 +386,7 @@ fn move_to_means(rows: &[f32], centroids: &mut Matrix, nearest: &[u32]) {
 
 struct AddMembers<'a> {
     rows: &'a [f32],
+    weights: Option<&'a [f32]>,
     members: &'a [u32],
     sums: &'a mut [f64],
 }
@@ -351,16 +399,22 @@ impl Vectorize for AddMembers<'_> {
         let dim = self.sums.len();
         for &member in self.members {
             let row = &self.rows[member as usize * dim..][..dim];
+            let weight = self.weights.map_or(1.0, |weights| f64::from(weights[member as usize]));
             for (sum, &x) in self.sums.iter_mut().zip(row) {
-                *sum += f64::from(x);
+                *sum += weight * f64::from(x);
             }
         }
     }
 }
 
-/// The sum of distances, in order.
-fn sum(l2_sq: &[f32]) -> f64 {
-    l2_sq.iter().map(|&distance| f64::from(distance)).sum()
+/// The sum of distances, each as often as its weight says, in order.
+fn sum(l2_sq: &[f32], weights: Option<&[f32]>) -> f64 {
+    match weights {
+        None => l2_sq.iter().map(|&distance| f64::from(distance)).sum(),
+        Some(weights) => {
+            l2_sq.iter().zip(weights).map(|(&d, &w)| f64::from(d) * f64::from(w)).sum()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -406,7 +460,7 @@ mod tests {
             // The sizes and the last inertia are those of a fresh assignment.
             let (nearest, l2_sq) = Assigner::new(model.centroids.clone()).assign(sample.view());
             assert_eq!(Buckets::new(config.nlist, &nearest).sizes(), model.sizes, "{what}");
-            assert_eq!(sum(&l2_sq), *model.inertia.last().unwrap(), "{what}");
+            assert_eq!(sum(&l2_sq, None), *model.inertia.last().unwrap(), "{what}");
             let used = model.sizes.iter().filter(|&&size| size > 0).count();
             let distinct = distinct(sample);
             assert_eq!(used, distinct.min(config.nlist), "{what}: {distinct} different rows");
@@ -579,6 +633,36 @@ mod tests {
             });
             assert!(matches!(result, Err(BuildError::Cancelled)));
         }
+    }
+
+    #[test]
+    fn a_weight_counts_as_so_many_points() {
+        let sample = heaps(600, 5, 9, 12);
+        let weights: Vec<f32> = (0..600).map(|i| (i % 4) as f32).collect();
+        let mut repeated = Vec::new();
+        for (row, &weight) in sample.data().chunks_exact(5).zip(&weights) {
+            (0..weight as usize).for_each(|_| repeated.extend_from_slice(row));
+        }
+        let repeated = Matrix::new(5, repeated).unwrap();
+        let config = KMeans { iterations: 20, tolerance: 0.0, ..KMeans::new(12) };
+        let start = config.fit(sample.view()).unwrap().centroids;
+        let weighted = config.fit_from(sample.view(), Some(&weights), start.clone()).unwrap();
+        let counted = config.fit_from(repeated.view(), None, start).unwrap();
+        for (a, b) in weighted.centroids.data().iter().zip(counted.centroids.data()) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+        let (a, b) = (weighted.inertia.last().unwrap(), counted.inertia.last().unwrap());
+        assert!((a - b).abs() < 1e-4 * b, "{a} {b}");
+        // From nothing too, with a sample of the rows; points without a weight draw no centroid.
+        let few = KMeans { max_points_per_centroid: 20, ..config };
+        let model = few.fit_weighted(sample.view(), Some(&weights)).unwrap();
+        assert_eq!(model.points, 240);
+        let one: Vec<f32> = (0..600).map(|i| if i == 77 { 600.0 } else { 0.0 }).collect();
+        let all = KMeans { max_points_per_centroid: 600, ..KMeans::new(1) };
+        let model = all.fit_weighted(sample.view(), Some(&one)).unwrap();
+        assert_eq!(model.centroids.row(0), sample.row(77));
+        let none = KMeans::new(3).fit_weighted(sample.view(), Some(&vec![0.0; 600])).unwrap();
+        assert!(none.centroids.data().iter().all(|x| x.is_finite()));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use clap::Args;
 use nonius::{BuildReport, Encoding, IndexBuilder, IndexConfig, Keep, Metric};
 use serde::Serialize;
 
-use crate::args::{Quantizer, Threads, positive};
-use crate::files::load_user_ids;
+use crate::args::{Codebooks, Quantizer, Threads, positive};
+use crate::files::{load_user_ids, load_weights};
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
 use crate::report::{
@@ -58,6 +58,14 @@ pub(crate) struct BuildArgs {
         default_value_t = IndexConfig::default().training_rows)]
     training_rows: usize,
 
+    #[command(flatten)]
+    codebooks: Codebooks,
+
+    /// How much each vector counts when the codebooks of pq, opq, rvq or prq are trained: a file of
+    /// numbers from 0 on, one for each vector
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+
     /// The id of each vector, from .ivecs, .ibin or .npy [default: row numbers]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
@@ -105,6 +113,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
         seed: args.seed,
         training_rows: args.training_rows,
         encoding: if args.fast { Encoding::Fast } else { Encoding::Full },
+        anisotropic: args.codebooks.anisotropic,
         ..IndexConfig::default()
     };
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
@@ -113,11 +122,18 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
         Some(path) => Some(load_user_ids(path, source.rows())?),
         None => None,
     };
+    let weights = match &args.weights {
+        Some(path) => Some(load_weights(path, source.rows())?),
+        None => None,
+    };
     let mut bars = Bars::catching_interrupts()?;
     let mut progress = |progress| bars.report(progress);
     let mut builder = IndexBuilder::new(&config).progress(&mut progress);
     if let Some(ids) = &ids {
         builder = builder.ids(ids);
+    }
+    if let Some(weights) = &weights {
+        builder = builder.weights(weights);
     }
     let report = builder.write(&*source, &args.output)?;
     bars.clear();

@@ -7,7 +7,7 @@ use nonius::{Encoding, IndexConfig, Metric, QualityRow, QuantizerSpec};
 use nonius_datasets::{exact_neighbors, read_matrix};
 use serde::Serialize;
 
-use crate::args::{Threads, positive};
+use crate::args::{Codebooks, Threads, positive};
 use crate::chart;
 use crate::files::{Head, load_queries, load_truth};
 use crate::output::{Context, Failure, Output, Table};
@@ -59,6 +59,9 @@ pub(crate) struct QualityArgs {
     /// Encode about 1.8 times as fast at 4 bits, for up to 4% more error
     #[arg(long)]
     fast: bool,
+
+    #[command(flatten)]
+    codebooks: Codebooks,
 
     #[command(flatten)]
     pub(crate) threads: Threads,
@@ -139,6 +142,7 @@ pub(crate) fn run(args: &QualityArgs) -> Result<(), Failure> {
             nlist: Some(args.nlist),
             seed: args.seed,
             encoding: if args.fast { Encoding::Fast } else { Encoding::Full },
+            anisotropic: args.codebooks.anisotropic,
             ..IndexConfig::default()
         };
         rows.push(nonius::quality(&base, &queries, &ids, truth.k(), &config)?);

@@ -2,9 +2,9 @@
 
 use nonius_simd::dot_f32;
 
-use super::Model;
 use super::levels::Levels;
 use super::parts::{Codebooks, Part, PartScratch};
+use super::{Model, anisotropic};
 use crate::matrix::subtract;
 use crate::metric::Metric;
 use crate::quantizer::estimate::Estimate;
@@ -25,6 +25,8 @@ pub(crate) struct Encoder {
     /// How much of what a code leaves of a squared distance is added; see [the module](super).
     pub(super) share: f32,
     pub(super) effort: Effort,
+    /// How much more errors along a vector count, if they do; see [`anisotropic`].
+    pub(super) ratio: Option<f32>,
 }
 
 /// How hard the encoder tries.
@@ -49,6 +51,8 @@ pub(crate) struct EncodeScratch {
     left: Vec<f32>,
     base: Vec<f32>,
     parts: PartScratch,
+    directions: Vec<f32>,
+    anisotropic: anisotropic::Scratch,
 }
 
 impl Encoder {
@@ -92,16 +96,28 @@ impl Encoder {
         let (dim, dims) = (frame.dim, frame.dims);
         let stride = layout.record_bytes();
         let estimate = Estimate { share: self.share, weight: self.model.weight };
+        let rotated_mean = match self.ratio {
+            Some(_) => self.rotation.apply(&vec![0.0; dim], &self.mean),
+            None => Vec::new(),
+        };
         let chunks = rows.chunks(ROWS * dim).zip(records.chunks_mut(ROWS * stride));
         for (chunk, (values, records)) in chunks.enumerate() {
             let first = chunk * ROWS;
             let count = values.len() / dim;
-            let EncodeScratch { scaled, rows, product, o, codes, left, base, parts } = scratch;
+            let EncodeScratch { scaled, rows, product, o, codes, left, base, parts, .. } = scratch;
+            let EncodeScratch { directions, anisotropic: buffers, .. } = scratch;
             let values = frame.scaled(values, scaled);
             o.resize(count * dims, 0.0);
             self.rotation.view(dim).apply(&self.mean, values, rows, product, o);
             base.resize(count, 0.0);
             additive_base(frame.metric, &self.mean, values, rows.norms_sq(), base);
+            if self.ratio.is_some() {
+                directions.clear();
+                for o in o.chunks_exact(dims) {
+                    directions.extend(o.iter().zip(&rotated_mean).map(|(o, mean)| o + mean));
+                }
+                anisotropic::to_directions(dims, directions);
+            }
             let centroid = |i: usize| {
                 lists.map(|lists| {
                     let list = lists.of_row[first + i] as usize;
@@ -116,6 +132,9 @@ impl Encoder {
             codes.resize(count * columns, 0);
             left.resize(count * dims, 0.0);
             self.codebooks.encode(o, self.effort, parts, codes, left);
+            if let Some(ratio) = self.ratio {
+                anisotropic::choose(&self.codebooks, ratio, directions, buffers, codes, left);
+            }
             let rows = o.chunks_exact(dims).zip(left.chunks_exact_mut(dims));
             let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(columns));
             for (i, ((o, left), (record, code))) in rows.zip(outs).enumerate() {

@@ -29,10 +29,14 @@
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
 //! columns too. There a vector has no factor and no share: the tables of a query hold it all.
 //!
+//! For inner products, errors along a vector may count for more than errors across it
+//! ([`anisotropic`]): another way of choosing among the same codes.
+//!
 //! A vector's code is one byte a column and the additive factor. Codebooks may also have 16 centroids each
 //! instead of 256: then a byte has two columns. Any other power of two is for comparing what codes can be; such
 //! codes are streams of bits, and are scanned plainly.
 
+mod anisotropic;
 mod encode;
 mod levels;
 mod parts;

@@ -56,24 +56,26 @@ pub(super) fn energy(dims: usize, rows: &[f32]) -> f64 {
 pub(super) fn begin(
     &Part { dims, levels, centroids: most, .. }: &Part,
     vectors: &[f32],
+    weights: Option<&[f32]>,
     seed: u64,
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
 ) -> Result<Begun, BuildError> {
     if levels == 1 {
         progress(0)?;
-        return single(dims, most, vectors, seed);
+        return single(dims, most, vectors, weights, seed);
     }
     let mut left = vectors.to_vec();
     let mut centroids = Vec::with_capacity(levels * most * dims);
     let mut codes = Vec::new();
     for level in 0..levels {
         progress(level)?;
-        let found = Assigner::new(cluster(dims, most, &left, seed.wrapping_add(level as u64))?);
+        let found =
+            Assigner::new(cluster(dims, most, &left, weights, seed.wrapping_add(level as u64))?);
         let (nearest, _) = found.assign(MatrixView::new(dims, &left)?);
         let found = found.into_centroids();
         codes = append(&codes, level, &nearest);
         extend(&mut centroids, &found, most);
-        fit(dims, level + 1, vectors, &codes, &mut centroids);
+        fit(dims, level + 1, vectors, weights, &codes, &mut centroids);
         left = improve(&Levels::new(dims, most, &centroids), vectors, &mut codes);
     }
     Ok(Begun { levels, centroids, codes, left_sq: energy(dims, &left) })
@@ -82,7 +84,13 @@ pub(super) fn begin(
 /// Trains one level of `most` centroids alone: k-means and nothing else, first on some of the rows and then on all. That
 /// leaves 0.1% more than 25 iterations on all of them, in three quarters of the time. (Against it, k-means in more and more
 /// dimensions and shorter centroids lose 3% of the recall of PQ on SIFT descriptors.)
-fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun, BuildError> {
+fn single(
+    dims: usize,
+    most: usize,
+    vectors: &[f32],
+    weights: Option<&[f32]>,
+    seed: u64,
+) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;
     let enough = if most <= 16 { SINGLE_ROWS / 4 } else { SINGLE_ROWS };
     let step = rows.rows().div_ceil(enough).max(1);
@@ -94,6 +102,9 @@ fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun,
             MatrixView::new(dims, &some)?
         }
     };
+    let weights: Option<Vec<f32>> =
+        weights.map(|weights| weights.iter().step_by(step).copied().collect());
+    let weights = weights.as_deref();
     let kmeans = KMeans {
         seed,
         iterations: SINGLE_ITERATIONS.0,
@@ -101,9 +112,9 @@ fn single(dims: usize, most: usize, vectors: &[f32], seed: u64) -> Result<Begun,
         tolerance: 2e-5,
         ..KMeans::new(most.min(rows.rows()))
     };
-    let begun = kmeans.fit(many)?.centroids;
+    let begun = kmeans.fit_weighted(many, weights)?.centroids;
     let kmeans = KMeans { iterations: SINGLE_ITERATIONS.1, ..kmeans };
-    let model = kmeans.fit_from(many, begun)?;
+    let model = kmeans.fit_from(many, weights, begun)?;
     let mut centroids = Vec::with_capacity(most * dims);
     extend(&mut centroids, &model.centroids, most);
     let of_many = model.inertia.last().copied().unwrap_or(0.0);
@@ -137,6 +148,7 @@ impl Begun {
         self,
         &Part { dims, centroids: most, .. }: &Part,
         vectors: &[f32],
+        weights: Option<&[f32]>,
         progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<Vec<f32>, BuildError> {
         let Begun { levels, mut centroids, mut codes, .. } = self;
@@ -145,12 +157,12 @@ impl Begun {
         }
         for round in 0..ROUNDS {
             progress(round)?;
-            fit(dims, levels, vectors, &codes, &mut centroids);
+            fit(dims, levels, vectors, weights, &codes, &mut centroids);
             let found = Levels::new(dims, most, &centroids);
             let left = encode(&found, vectors, TRAINING, &mut codes);
             revive(dims, levels, &left, &mut codes, &mut centroids);
         }
-        fit(dims, levels, vectors, &codes, &mut centroids);
+        fit(dims, levels, vectors, weights, &codes, &mut centroids);
         Ok(centroids)
     }
 }
@@ -169,7 +181,13 @@ fn append(codes: &[u16], levels: usize, last: &[u32]) -> Vec<u16> {
 ///
 /// In few dimensions there are enough points to find clusters; in many, k-means from random points
 /// stays near where it started. (The residual quantizer of Faiss goes this way too.)
-fn cluster(dims: usize, most: usize, rows: &[f32], seed: u64) -> Result<Matrix, BuildError> {
+fn cluster(
+    dims: usize,
+    most: usize,
+    rows: &[f32],
+    weights: Option<&[f32]>,
+    seed: u64,
+) -> Result<Matrix, BuildError> {
     let energies = rows
         .par_chunks(TASK * dims)
         .map(|rows| {
@@ -205,13 +223,13 @@ fn cluster(dims: usize, most: usize, rows: &[f32], seed: u64) -> Result<Matrix, 
             ..KMeans::new(most.min(values.rows()))
         };
         let model = match centroids {
-            None => kmeans.fit(values)?,
+            None => kmeans.fit_weighted(values, weights)?,
             Some(narrow) => {
                 let mut wide = Matrix::zeros(narrow.rows(), width);
                 for i in 0..narrow.rows() {
                     wide.row_mut(i)[..narrow.dim()].copy_from_slice(narrow.row(i));
                 }
-                kmeans.fit_from(values, wide)?
+                kmeans.fit_from(values, weights, wide)?
             }
         };
         centroids = Some(model.centroids);
@@ -268,9 +286,16 @@ fn count_uses(levels: usize, most: usize, codes: &[u16]) -> Vec<u32> {
 /// leave of its vectors, shortened as far as such means of few vectors are chance ([`shrink`]).
 ///
 /// Every dimension is fitted by itself, so blocks of them go in parallel.
-fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u16], centroids: &mut [f32]) {
+fn fit(
+    dims: usize,
+    levels: usize,
+    vectors: &[f32],
+    weights: Option<&[f32]>,
+    codes: &[u16],
+    centroids: &mut [f32],
+) {
     let most = centroids.len() / dims / levels;
-    let counts = count_uses(levels, most, codes);
+    let counts = Counts::of(levels, most, weights, codes);
     let starts: Vec<usize> = (0..dims).step_by(COLUMNS).collect();
     let fitted: Vec<Vec<[f32; COLUMNS]>> = starts
         .par_iter()
@@ -290,6 +315,7 @@ fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u16], centroids: &m
             nonius_simd::level().vectorize(Fit {
                 levels,
                 codes,
+                weights,
                 counts,
                 left,
                 centroids: centroids_of,
@@ -305,11 +331,44 @@ fn fit(dims: usize, levels: usize, vectors: &[f32], codes: &[u16], centroids: &m
     }
 }
 
+/// What the vectors of each centroid weigh.
+struct Counts {
+    /// The sum of their weights.
+    sums: Vec<f32>,
+    /// How many vectors of equal weights would say as much: the square of that over the sum of squares.
+    sizes: Vec<f32>,
+}
+
+impl Counts {
+    fn of(levels: usize, most: usize, weights: Option<&[f32]>, codes: &[u16]) -> Counts {
+        let Some(weights) = weights else {
+            let counts: Vec<f32> =
+                count_uses(levels, most, codes).into_iter().map(|count| count as f32).collect();
+            return Counts { sums: counts.clone(), sizes: counts };
+        };
+        let mut sums = vec![[0.0f64; 2]; levels * most];
+        for (path, &weight) in codes.chunks_exact(levels).zip(weights) {
+            let weight = f64::from(weight);
+            for (sums, &code) in sums.chunks_exact_mut(most).zip(path) {
+                let [sum, squares] = &mut sums[usize::from(code)];
+                *sum += weight;
+                *squares += weight * weight;
+            }
+        }
+        let size = |[sum, squares]: [f64; 2]| if squares > 0.0 { sum * sum / squares } else { 0.0 };
+        Counts {
+            sums: sums.iter().map(|sums| sums[0] as f32).collect(),
+            sizes: sums.iter().map(|&sums| size(sums) as f32).collect(),
+        }
+    }
+}
+
 /// Fits some columns of all centroids.
 struct Fit<'a> {
     levels: usize,
     codes: &'a [u16],
-    counts: &'a [u32],
+    weights: Option<&'a [f32]>,
+    counts: &'a Counts,
     /// Columns of the vectors; what the sums leave of them afterwards.
     left: &'a mut [[f32; COLUMNS]],
     centroids: &'a mut [[f32; COLUMNS]],
@@ -320,8 +379,8 @@ impl Vectorize for Fit<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Fit { levels, codes, counts, left, centroids } = self;
-        let most = counts.len() / levels;
+        let Fit { levels, codes, weights, counts, left, centroids } = self;
+        let most = counts.sums.len() / levels;
         let mut means = vec![[0.0f32; COLUMNS]; most];
         for (left, path) in left.iter_mut().zip(codes.chunks_exact(levels)) {
             for (centroids, &code) in centroids.chunks_exact(most).zip(path) {
@@ -331,26 +390,28 @@ impl Vectorize for Fit<'_> {
             }
         }
         for _ in 0..FITS {
-            let of_levels = centroids.chunks_exact_mut(most).zip(counts.chunks_exact(most));
-            for (level, (centroids, counts)) in of_levels.enumerate() {
+            let counts = counts.sums.chunks_exact(most).zip(counts.sizes.chunks_exact(most));
+            let of_levels = centroids.chunks_exact_mut(most).zip(counts);
+            for (level, (centroids, (sums, sizes))) in of_levels.enumerate() {
                 means.fill([0.0; COLUMNS]);
                 let mut energy = [0.0f64; COLUMNS];
                 let of_level = || codes.iter().skip(level).step_by(levels);
-                for (left, &code) in left.iter().zip(of_level()) {
+                for (i, (left, &code)) in left.iter().zip(of_level()).enumerate() {
+                    let weight = weights.map_or(1.0, |weights| weights[i]);
                     let mean = &mut means[usize::from(code)];
                     for k in 0..COLUMNS {
-                        mean[k] += left[k];
+                        mean[k] += weight * left[k];
                         energy[k] += f64::from(left[k] * left[k]);
                     }
                 }
-                for ((mean, &count), c) in means.iter_mut().zip(counts).zip(&*centroids) {
-                    let share = 1.0 / count.max(1) as f32;
+                for ((mean, &sum), c) in means.iter_mut().zip(sums).zip(&*centroids) {
+                    let share = if sum > 0.0 { 1.0 / sum } else { 0.0 };
                     for (mean, c) in mean.iter_mut().zip(c) {
                         *mean = *mean * share + c;
                     }
                 }
                 let variance = energy.map(|sum| sum / left.len() as f64);
-                shrink(&mut means, counts, &variance);
+                shrink(&mut means, sizes, &variance);
                 // From here on by how much each centroid moves.
                 for (mean, c) in means.iter_mut().zip(centroids) {
                     for (mean, c) in mean.iter_mut().zip(c) {
@@ -367,16 +428,16 @@ impl Vectorize for Fit<'_> {
     }
 }
 
-/// Brings means of `counts` values, which have a `variance` about them, nearer to zero: a mean's own
+/// Brings means of so many values (`counts`), which have a `variance` about them, nearer to zero: a mean's own
 /// variance is that of its values over their number, and what the means are spread by beyond that
 /// is theirs (the estimator of James and Stein, for each column). Without this, codebooks of many
 /// dimensions know their sample by heart and fit other vectors badly: on embeddings of 384 dimensions
 /// codes of vectors that were not in the sample leave 5% more.
 #[inline(always)]
-fn shrink(means: &mut [[f32; COLUMNS]], counts: &[u32], variance: &[f64; COLUMNS]) {
+fn shrink(means: &mut [[f32; COLUMNS]], counts: &[f32], variance: &[f64; COLUMNS]) {
     let (mut spread, mut inverse, mut used) = ([0.0f64; COLUMNS], 0.0, 0.0);
     for (mean, &count) in means.iter().zip(counts) {
-        if count > 0 {
+        if count > 0.0 {
             used += 1.0;
             inverse += 1.0 / f64::from(count);
             for (sum, &mean) in spread.iter_mut().zip(mean) {
@@ -385,7 +446,7 @@ fn shrink(means: &mut [[f32; COLUMNS]], counts: &[u32], variance: &[f64; COLUMNS
         }
     }
     for (mean, &count) in means.iter_mut().zip(counts) {
-        let share = 1.0 / f64::from(count.max(1));
+        let share = if count > 0.0 { 1.0 / f64::from(count) } else { 1.0 };
         for k in 0..COLUMNS {
             let own = spread[k] - variance[k] * inverse;
             let own = if own > 0.0 { own / used } else { 0.0 };
@@ -455,9 +516,9 @@ pub(super) mod tests {
         let vectors = sums(rows, dims, 0.3);
         let part = Part { start: 0, dims, column: 0, levels: 2, centroids: CENTROIDS };
         let Begun { mut centroids, mut codes, left_sq: before, .. } =
-            begin(&part, &vectors, 5, &mut |_| Ok(())).unwrap();
+            begin(&part, &vectors, None, 5, &mut |_| Ok(())).unwrap();
         assert!(before < 0.05 * energy(dims, &vectors), "{before} of {}", energy(dims, &vectors));
-        fit(dims, 2, &vectors, &codes, &mut centroids);
+        fit(dims, 2, &vectors, None, &codes, &mut centroids);
         let after =
             energy(dims, &improve(&Levels::new(dims, CENTROIDS, &centroids), &vectors, &mut codes));
         assert!(after <= before * 1.001, "{after} after {before}");
@@ -468,7 +529,7 @@ pub(super) mod tests {
         let mut random = Random::new(6, 0);
         let truth: Vec<[f32; COLUMNS]> =
             (0..CENTROIDS).map(|_| std::array::from_fn(|_| random.normal() as f32)).collect();
-        let counts: [u32; CENTROIDS] = std::array::from_fn(|i| 1 + i as u32 % 4);
+        let counts: [f32; CENTROIDS] = std::array::from_fn(|i| (1 + i % 4) as f32);
         let mut means = [[0.0; COLUMNS]; CENTROIDS];
         for ((mean, truth), &count) in means.iter_mut().zip(&truth).zip(&counts) {
             *mean = truth.map(|x| x + (random.normal() / f64::from(count).sqrt()) as f32);
@@ -484,7 +545,7 @@ pub(super) mod tests {
         for mean in &mut means {
             *mean = std::array::from_fn(|_| random.normal() as f32 * 0.1);
         }
-        shrink(&mut means, &[1; CENTROIDS], &[1.0; COLUMNS]);
+        shrink(&mut means, &[1.0; CENTROIDS], &[1.0; COLUMNS]);
         assert_eq!(means, [[0.0; COLUMNS]; CENTROIDS]);
     }
 

@@ -72,6 +72,7 @@ const MAX_DIM: usize = 2048;
 pub(super) fn learn(
     pca: &Pca,
     vectors: &Matrix,
+    weights: Option<&[f32]>,
     parts: &[Part],
     seed: u64,
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
@@ -83,12 +84,15 @@ pub(super) fn learn(
     let step = vectors.rows().div_ceil(ROWS).max(1);
     let some: Vec<f32> =
         vectors.data().chunks_exact(dim).step_by(step).flatten().copied().collect();
+    let weights: Option<Vec<f32>> =
+        weights.map(|weights| weights.iter().step_by(step).copied().collect());
+    let weights = weights.as_deref();
     let mut best: Option<Fitted<'_>> = None;
     for (start, basis) in [deal(pca, parts), identity(dim, dim)].into_iter().enumerate() {
         let mut fitted = Fitted::new(basis, parts);
         for iteration in 0..TRIED {
             progress(start * TRIED + iteration)?;
-            fitted.improve(&some, seed)?;
+            fitted.improve(&some, weights, seed)?;
         }
         if best.as_ref().is_none_or(|best| fitted.left < best.left) {
             best = Some(fitted);
@@ -97,7 +101,7 @@ pub(super) fn learn(
     let Some(mut best) = best else { return Ok(identity(dim, dim)) };
     for iteration in 2 * TRIED..ITERATIONS {
         progress(iteration)?;
-        best.improve(&some, seed)?;
+        best.improve(&some, weights, seed)?;
     }
     Ok(best.basis)
 }
@@ -118,7 +122,12 @@ impl<'a> Fitted<'a> {
     }
 
     /// Fits codebooks to the vectors (`rows x dim`), and the basis to them.
-    fn improve(&mut self, vectors: &[f32], seed: u64) -> Result<(), BuildError> {
+    fn improve(
+        &mut self,
+        vectors: &[f32],
+        weights: Option<&[f32]>,
+        seed: u64,
+    ) -> Result<(), BuildError> {
         let dim = self.basis.dim();
         let turned = Rotation::of(&self.basis).apply(&vec![0.0; dim], vectors);
         let mut found = vec![0.0; turned.len()];
@@ -136,8 +145,8 @@ impl<'a> Fitted<'a> {
                 ..KMeans::new(part.centroids.min(view.rows()))
             };
             let model = match centroids.take() {
-                None => kmeans.fit(view)?,
-                Some(before) => kmeans.fit_from(view, before)?,
+                None => kmeans.fit_weighted(view, weights)?,
+                Some(before) => kmeans.fit_from(view, weights, before)?,
             };
             self.left += model.inertia.last().copied().unwrap_or(0.0);
             // The nearest centroid in the place of each row.
@@ -147,6 +156,11 @@ impl<'a> Fitted<'a> {
                 row[range.clone()].copy_from_slice(assigner.centroids().row(number as usize));
             }
             *centroids = Some(assigner.into_centroids());
+        }
+        if let Some(weights) = weights {
+            for (row, weight) in found.chunks_exact_mut(dim).zip(weights) {
+                row.iter_mut().for_each(|x| *x *= weight);
+            }
         }
         if let Some(better) = procrustes(dim, &found, vectors) {
             self.basis = better;
@@ -301,7 +315,7 @@ mod tests {
             }
             all
         };
-        let learnt = learn(&pca, &vectors, &parts, 1, &mut |_| Ok(())).unwrap();
+        let learnt = learn(&pca, &vectors, None, &parts, 1, &mut |_| Ok(())).unwrap();
         check_orthogonal(&learnt);
         let (before, after) = (left(&deal(&pca, &parts)), left(&learnt));
         assert!(after < 0.9 * before, "{after} after {before}");

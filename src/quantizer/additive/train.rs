@@ -3,18 +3,18 @@
 
 use rayon::prelude::*;
 
-use super::Model;
 use super::encode::{Effort, EncodeScratch, Encoder};
 use super::parts::{Codebooks, Part, PartScratch, columns_of, cut, gather, scatter};
 use super::residual::{self, ROUNDS, energy};
 use super::rotation;
+use super::{Model, anisotropic};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
 use crate::quantizer::estimate::Estimate;
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
-    Frame, ListCentroids, Lists, Rotation, TrainingSet, additive_code, estimate_noise, identity,
-    random_rotation, residuals, spun, turned,
+    Frame, ListCentroids, Lists, Options, Rotation, TrainingSet, additive_code, estimate_noise,
+    identity, random_rotation, residuals, spun, turned,
 };
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
 use crate::train::Pca;
@@ -80,10 +80,10 @@ impl Recipe {
 pub(crate) fn train(
     set: &TrainingSet<'_>,
     spec: &QuantizerSpec,
-    encoding: Encoding,
-    seed: u64,
+    options: &Options,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
 ) -> Result<Encoder, BuildError> {
+    let Options { encoding, anisotropic, seed } = *options;
     let dim = set.sample.dim();
     let dims = dim.next_multiple_of(8);
     let budget = spec.budget(dim).unwrap_or(0);
@@ -101,6 +101,7 @@ pub(crate) fn train(
         _ => Some(Pca::fit(residuals.view())?),
     };
     let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
+    let last = ROUNDS + if anisotropic.is_some() { anisotropic::ROUNDS } else { 0 };
     // There is always a column.
     let least = recipe.bits.div_ceil(8) as usize;
     let code_bytes = |additive_bytes: usize| budget.saturating_sub(additive_bytes).max(least);
@@ -111,14 +112,16 @@ pub(crate) fn train(
     let (mut parts, basis, vectors, mut begun) = loop {
         let parts = recipe.cut(dim, dims, code_bytes(additive_bytes));
         let columns = columns_of(&parts);
-        let steps = learnt + columns + ROUNDS;
+        let steps = learnt + columns + last;
         let basis = match (&pca, recipe.turn) {
             (None, _) => None,
             (Some(pca), Turn::Principal) => Some(pca.components.clone()),
             (Some(pca), Turn::Dealt) => Some(rotation::deal(pca, &parts)),
-            (Some(pca), _) => Some(rotation::learn(pca, &residuals, &parts, seed, &mut |done| {
-                progress(done, steps)
-            })?),
+            (Some(pca), _) => {
+                Some(rotation::learn(pca, &residuals, set.weights, &parts, seed, &mut |done| {
+                    progress(done, steps)
+                })?)
+            }
         };
         let vectors = turned(basis.as_ref(), &residuals, dims);
         let (mut begun, mut left_sq) = (Vec::with_capacity(parts.len()), 0.0);
@@ -127,7 +130,7 @@ pub(crate) fn train(
             gather(&vectors, dims, part.range(), &mut own);
             let seed = seed.wrapping_add(part.column as u64);
             let mut report = |level| progress(learnt + part.column + level, steps);
-            let of_part = residual::begin(part, &own, seed, &mut report)?;
+            let of_part = residual::begin(part, &own, set.weights, seed, &mut report)?;
             left_sq += of_part.left_sq;
             begun.push(of_part);
         }
@@ -161,10 +164,10 @@ pub(crate) fn train(
     let mut own = Vec::new();
     for (part, begun) in parts.iter().zip(begun) {
         gather(&vectors, dims, part.range(), &mut own);
-        let steps = learnt + columns + ROUNDS;
+        let steps = learnt + columns + last;
         let done = learnt + columns;
         let mut report = |round| progress(done + round, steps);
-        centroids.push(begun.finish(part, &own, &mut report)?);
+        centroids.push(begun.finish(part, &own, set.weights, &mut report)?);
     }
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
@@ -183,13 +186,33 @@ pub(crate) fn train(
             (rotation, turned)
         }
     };
-    let codebooks = Codebooks::new(&parts, &centroids);
     let effort = effort(encoding);
+    let ratio = anisotropic.map(|threshold| anisotropic::ratio(threshold, dim));
+    let directions = ratio.map(|_| {
+        let mut directions = rotation.apply(&vec![0.0; dim], set.sample.data());
+        anisotropic::to_directions(dims, &mut directions);
+        directions
+    });
+    if let (Some(ratio), Some(directions)) = (ratio, &directions) {
+        for round in 0..anisotropic::ROUNDS {
+            progress(learnt + columns + ROUNDS + round, learnt + columns + last)?;
+            let codebooks = Codebooks::new(&parts, &centroids);
+            let (codes, mut left) = encode(&codebooks, &vectors, effort, Some((ratio, directions)));
+            let weights = set.weights;
+            anisotropic::fit(&parts, ratio, directions, weights, &codes, &mut left, &mut centroids);
+        }
+    }
+    let codebooks = Codebooks::new(&parts, &centroids);
     let estimate = if factorless {
         Estimate::PLAIN
     } else {
-        Estimate::fit(set, &rotation, dims, &vectors, 0.0, seed, |some| {
-            encode(&codebooks, some, effort)
+        Estimate::fit(set, &rotation, dims, &vectors, 0.0, seed, |rows| {
+            let of_rows = |values: &[f32]| -> Vec<f32> {
+                let of_row = |&row: &u32| &values[row as usize * dims..][..dims];
+                rows.iter().flat_map(|row| of_row(row).iter().copied()).collect()
+            };
+            let some = directions.as_deref().map(of_rows);
+            encode(&codebooks, &of_rows(&vectors), effort, ratio.zip(some.as_deref())).1
         })
     };
     let mut encoder = Encoder {
@@ -212,6 +235,7 @@ pub(crate) fn train(
         codebooks,
         share: estimate.share,
         effort,
+        ratio,
     };
     if matches!(additive_bytes, 1 | 2) {
         let (low, high) = found_range(&encoder, set);
@@ -254,8 +278,13 @@ fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
     (low - margin, high + margin)
 }
 
-/// What codes leave of vectors.
-fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort) -> Vec<f32> {
+/// Codes of vectors and what they leave; `anisotropic` are a ratio and the vectors' directions.
+fn encode(
+    codebooks: &Codebooks,
+    vectors: &[f32],
+    effort: Effort,
+    anisotropic: Option<(f32, &[f32])>,
+) -> (Vec<u16>, Vec<f32>) {
     let (dims, columns) = (codebooks.dims(), codebooks.columns());
     let mut left = vec![0.0; vectors.len()];
     let mut codes = vec![0; vectors.len() / dims * columns];
@@ -263,10 +292,18 @@ fn encode(codebooks: &Codebooks, vectors: &[f32], effort: Effort) -> Vec<f32> {
         .par_chunks(TASK * dims)
         .zip(codes.par_chunks_mut(TASK * columns))
         .zip(left.par_chunks_mut(TASK * dims))
-        .for_each_init(PartScratch::default, |scratch, ((vectors, codes), left)| {
-            codebooks.encode(vectors, effort, scratch, codes, left);
-        });
-    left
+        .enumerate()
+        .for_each_init(
+            || (PartScratch::default(), anisotropic::Scratch::default()),
+            |(scratch, buffers), (task, ((vectors, codes), left))| {
+                codebooks.encode(vectors, effort, scratch, codes, left);
+                if let Some((ratio, directions)) = anisotropic {
+                    let directions = &directions[task * TASK * dims..][..vectors.len()];
+                    anisotropic::choose(codebooks, ratio, directions, buffers, codes, left);
+                }
+            },
+        );
+    (codes, left)
 }
 
 #[cfg(test)]
@@ -278,13 +315,16 @@ mod tests {
 
     fn set(sample: MatrixView<'_>, metric: Metric) -> TrainingSet<'_> {
         const NO_MEAN: [f32; 64] = [0.0; 64];
-        TrainingSet { sample, mean: &NO_MEAN[..sample.dim()], lists: None, metric, scale: 1.0 }
+        let mean = &NO_MEAN[..sample.dim()];
+        TrainingSet { sample, mean, lists: None, metric, scale: 1.0, weights: None }
     }
+
+    const OPTIONS: Options = Options { encoding: Encoding::Full, anisotropic: None, seed: 1 };
 
     fn train_on(dim: usize, values: &[f32], name: &str) -> Result<Encoder, BuildError> {
         let sample = MatrixView::new(dim, values).unwrap();
         let spec: QuantizerSpec = name.parse().unwrap();
-        train(&set(sample, Metric::L2), &spec, Encoding::Full, 1, &mut |_, _| Ok(()))
+        train(&set(sample, Metric::L2), &spec, &OPTIONS, &mut |_, _| Ok(()))
     }
 
     #[test]
@@ -324,12 +364,12 @@ mod tests {
         for row in values.chunks_exact(64) {
             (0..16).for_each(|_| wide.extend_from_slice(row));
         }
-        let sample = MatrixView::new(1024, &wide).unwrap();
+        let (sample, some) =
+            (MatrixView::new(1024, &wide).unwrap(), MatrixView::new(64, &values).unwrap());
         let mean = vec![0.0; 1024];
-        let lists = None;
-        let set = TrainingSet { sample, mean: &mean, lists, metric: Metric::L2, scale: 1.0 };
+        let set = TrainingSet { sample, mean: &mean, ..set(some, Metric::L2) };
         let spec: QuantizerSpec = "rvq:4".parse().unwrap();
-        let error = train(&set, &spec, Encoding::Full, 1, &mut |_, _| Ok(())).unwrap_err();
+        let error = train(&set, &spec, &OPTIONS, &mut |_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("256"), "{error}");
         let spec = QuantizerSpec::rvq_bytes(8);
         let mut calls = 0;
@@ -338,7 +378,7 @@ mod tests {
             assert!(done < total);
             if done == 3 { Err(BuildError::Cancelled) } else { Ok(()) }
         };
-        let error = train(&set, &spec, Encoding::Full, 1, &mut progress).unwrap_err();
+        let error = train(&set, &spec, &OPTIONS, &mut progress).unwrap_err();
         assert!(matches!(error, BuildError::Cancelled) && calls == 4, "{error} after {calls}");
     }
 }

@@ -29,7 +29,9 @@ pub(crate) fn train(
     let rotation = Rotation::of(&identity(dims, dim));
     // What codes leave is as likely to lengthen a distance as to shorten it.
     let estimate = Estimate::fit(set, &rotation, dims, &vectors, -1.0, seed, |some| {
-        left(grid, &ranges, dims, some)
+        let of_row = |&row: &u32| &vectors[row as usize * dims..][..dims];
+        let some: Vec<f32> = some.iter().flat_map(|row| of_row(row).iter().copied()).collect();
+        left(grid, &ranges, dims, &some)
     });
 
     let some = &vectors[..vectors.len().min(ROWS * dims)];
