@@ -38,6 +38,10 @@ fn cases() -> Vec<(String, IndexConfig)> {
     }
     let fast = IndexConfig { encoding: nonius::Encoding::Fast, ..config(Metric::L2, "saq:4", 12) };
     cases.push(("fast".to_owned(), fast));
+    for (metric, quantizer) in [(Metric::Cosine, "pq:9B"), (Metric::InnerProduct, "rvq4:7B")] {
+        let config = IndexConfig { anisotropic: Some(0.3), ..config(metric, quantizer, 12) };
+        cases.push((format!("anisotropic {quantizer}"), config));
+    }
     for spill in [0.4, 1.0] {
         let config = IndexConfig { spill, ..config(Metric::L2, "saq:2", 12) };
         cases.push((format!("spill {spill}"), config));

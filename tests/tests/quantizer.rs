@@ -1,11 +1,12 @@
 //! The quantizer by itself and the index agree, and its error bound holds on real vectors.
 
 use nonius::{
-    Encoding, Index, IndexConfig, Matrix, Metric, Quantizer, QuantizerConfig, Saq, SaqConfig,
-    SearchError, VectorError,
+    Encoding, Index, IndexBuilder, IndexConfig, Matrix, Metric, Quantizer, QuantizerConfig, Saq,
+    SaqConfig, SearchError, VectorError,
 };
 use nonius_tests::{
-    all_lists, config, distance, exact, ids, recall, spec, synthetic, without_kept, wordnet,
+    all_lists, config, distance, exact, ids, recall, search_all, spec, synthetic, without_kept,
+    wordnet,
 };
 
 fn train(base: &Matrix, metric: Metric, quantizer: &str) -> Saq {
@@ -209,6 +210,61 @@ fn every_quantizer_decodes_and_compares_codes() {
     }
     for (more, fewer) in [("saq:4", "saq:2"), ("sq:8", "sq:4"), ("pq:24B", "pq4:24B")] {
         assert!(left_of[more] < left_of[fewer], "{left_of:?}");
+    }
+}
+
+/// Vectors that count for more are left with less; weights that are all alike change no byte.
+#[test]
+fn weights_count() {
+    let set = wordnet();
+    let some = |rows: std::ops::Range<usize>| -> Matrix {
+        Matrix::new(384, rows.flat_map(|i| set.base.row(i).to_vec()).collect()).unwrap()
+    };
+    let base = some(0..4000);
+    // One in eight counts sixteen times as much as the others.
+    let weights: Vec<f32> = (0..4000).map(|i| if i % 8 == 0 { 16.0 } else { 1.0 }).collect();
+    for name in ["pq:24B", "opq:16B", "rvq5:12B", "prq4:2x12B"] {
+        let config = QuantizerConfig { quantizer: spec(name), ..QuantizerConfig::default() };
+        let left = |quantizer: &Quantizer| -> [f64; 2] {
+            let codes = quantizer.encode(base.view()).unwrap();
+            let mut left = [0.0; 2];
+            for i in 0..4000 {
+                let l2_sq = distance(Metric::L2, &quantizer.decode(&codes, i), base.row(i));
+                left[usize::from(weights[i] == 1.0)] += l2_sq;
+            }
+            left
+        };
+        let plain = left(&Quantizer::train(base.view(), &config).unwrap());
+        let weighted = left(&Quantizer::train_weighted(base.view(), &weights, &config).unwrap());
+        assert!(weighted[0] < 0.97 * plain[0], "{name}: {weighted:?}, without weights {plain:?}");
+        assert!(weighted[1] > plain[1], "{name}: {weighted:?}, without weights {plain:?}");
+
+        let config = without_kept(IndexConfig { quantizer: spec(name), ..IndexConfig::default() });
+        let config = IndexConfig { nlist: Some(4), ..config };
+        let few = some(0..500);
+        let plain = Index::build(&few, &config).unwrap();
+        let alike = IndexBuilder::new(&config).weights(&[3.0; 500]).build(&few).unwrap().0;
+        assert!(plain.as_bytes() == alike.as_bytes(), "{name}");
+    }
+}
+
+/// Codes for inner products have less error along their vectors and find more.
+#[test]
+fn anisotropic_codes_find_more() {
+    let set = wordnet();
+    let queries = set.some_queries(150);
+    for metric in [Metric::InnerProduct, Metric::Cosine] {
+        let truth: Vec<Vec<u64>> =
+            exact(&set.base, &queries, metric, 10).iter().map(|found| ids(found)).collect();
+        for (name, least) in [("pq:24B", 0.01), ("opq:24B", 0.01), ("pq4:48B", 0.005)] {
+            let [plain, better] = [None, Some(0.1)].map(|anisotropic| {
+                let config = without_kept(config(metric, name, 1));
+                let config = IndexConfig { anisotropic, ..config };
+                let index = Index::build(&set.base, &config).unwrap();
+                recall(&truth, &search_all(&index, &queries, 10, &all_lists()), 10)
+            });
+            assert!(better > plain + least, "{metric} {name}: {better} after {plain}");
+        }
     }
 }
 

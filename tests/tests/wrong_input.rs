@@ -2,7 +2,8 @@
 
 use nonius::{
     BlockSource, BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix,
-    MatrixView, Metric, QuantizerSpec, SearchError, SearchParams, SourceError, VectorError,
+    MatrixView, Metric, Quantizer, QuantizerConfig, QuantizerSpec, SearchError, SearchParams,
+    SourceError, VectorError,
 };
 use nonius_tests::{
     all_lists, bits, build_error, config, files_in, ids, says, synthetic, without_kept,
@@ -220,6 +221,56 @@ fn a_configuration_that_makes_no_sense_is_refused() {
             _ => panic!("{error:?}"),
         }
         says(&error, &[field]);
+    }
+}
+
+#[test]
+fn thresholds_and_weights_that_make_no_sense_are_refused() {
+    let (base, _) = synthetic(300, 12, 3);
+    for (threshold, metric, quantizer, fact) in [
+        (0.0, Metric::Cosine, "pq:6B", "between 0 and 1"),
+        (1.0, Metric::Cosine, "pq:6B", "between 0 and 1"),
+        (-0.1, Metric::InnerProduct, "pq:6B", "found -0.1"),
+        (f32::NAN, Metric::InnerProduct, "pq:6B", "found NaN"),
+        (0.2, Metric::L2, "pq:6B", "found l2"),
+        (0.2, Metric::Cosine, "saq:4", "found saq:4"),
+        (0.2, Metric::InnerProduct, "sq:8", "found sq:8"),
+    ] {
+        let config = IndexConfig { anisotropic: Some(threshold), ..config(metric, quantizer, 1) };
+        let error = build_error(&base, &config);
+        assert!(matches!(error, BuildError::Config(_)), "{error:?}");
+        says(&error, &["anisotropic", fact]);
+        let config = QuantizerConfig {
+            metric,
+            quantizer: config.quantizer,
+            anisotropic: config.anisotropic,
+            ..QuantizerConfig::default()
+        };
+        says(&Quantizer::train(base.view(), &config).unwrap_err(), &["anisotropic", fact]);
+    }
+    let good = vec![1.0f32; 300];
+    let with = |at: usize, weight: f32| {
+        let mut weights = good.clone();
+        weights[at] = weight;
+        weights
+    };
+    for (weights, quantizer, fact) in [
+        (good[1..].to_vec(), "pq:6B", "300 rows, found 299"),
+        (Vec::new(), "rvq:6B", "found 0"),
+        (with(7, -1.0), "pq:6B", "found -1 in row 7"),
+        (with(299, f32::NAN), "pq:6B", "found NaN in row 299"),
+        (with(0, f32::INFINITY), "opq:6B", "found inf in row 0"),
+        (vec![0.0; 300], "prq:2x8B", "above 0"),
+        (good.clone(), "saq:4", "found saq:4"),
+        (good.clone(), "lvq:4", "found lvq:4"),
+    ] {
+        let config = config(Metric::L2, quantizer, 1);
+        let error = IndexBuilder::new(&config).weights(&weights).build(&base).unwrap_err();
+        assert!(matches!(error, BuildError::Config(_)), "{error:?}");
+        says(&error, &["weights", fact]);
+        let config = QuantizerConfig { quantizer: config.quantizer, ..QuantizerConfig::default() };
+        let error = Quantizer::train_weighted(base.view(), &weights, &config).unwrap_err();
+        says(&error, &["weights", fact]);
     }
 }
 

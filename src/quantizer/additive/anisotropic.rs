@@ -181,19 +181,21 @@ impl Vectorize for Best<'_> {
         let Best { ratio, padded, norms_sq, inverse, rows, directions, product, along, .. } = self;
         let Best { sums, scores, codes, columns, .. } = self;
         let centroids = norms_sq.len();
+        let inverse = &inverse[..centroids];
         scores.resize(centroids, 0.0);
-        let scores = &mut scores[..];
+        let scores = &mut scores[..centroids];
         let mut changed = false;
         let products = product.chunks_exact(padded).zip(along.chunks_exact(padded));
         for (i, ((product, along), &sum)) in products.zip(sums).enumerate() {
             let (weight, unit) = (2.0 * rows.inverse()[i], directions.inverse()[i]);
+            let (product, along) = (&product[..centroids], &along[..centroids]);
             for j in 0..centroids {
                 let error = sum - (unit * inverse[j]) * along[j] as f32;
                 let dot = (weight * inverse[j]) * product[j] as f32;
                 scores[j] = (norms_sq[j] - dot) + (ratio - 1.0) * (error * error);
             }
             let mut least = f32::INFINITY;
-            for &score in &*scores {
+            for &score in scores.iter() {
                 least = if score < least { score } else { least };
             }
             // The one that was is kept if it is as good.

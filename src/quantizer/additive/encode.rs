@@ -5,7 +5,7 @@ use nonius_simd::dot_f32;
 use super::levels::Levels;
 use super::parts::{Codebooks, Part, PartScratch};
 use super::{Model, anisotropic};
-use crate::matrix::subtract;
+use crate::matrix::{add, subtract};
 use crate::metric::Metric;
 use crate::quantizer::estimate::Estimate;
 use crate::quantizer::frame::{Lists, Rotation, additive_base};
@@ -65,15 +65,21 @@ impl Encoder {
         }
         let mean = rotation.apply(&vec![0.0; mean.len()], mean);
         let of_part = |(part, levels): (Part, &Levels)| -> Vec<f32> {
+            let of_mean = levels
+                .values()
+                .chunks_exact(part.dims)
+                .map(|centroid| dot_f32(centroid, &mean[part.range()]));
             match model.frame.metric {
+                Metric::InnerProduct => of_mean.collect(),
+                // Norms are known to be 1: the squared one about the mean is 1 - |mean|^2 - 2 <mean, v>, of
+                // which codes that leave little along a vector know more than of |v|^2.
+                Metric::Cosine if self.ratio.is_some() => {
+                    let rest = (1.0 - dot_f32(&mean, &mean)) / model.columns() as f32;
+                    of_mean.map(|dot| 2.0 * dot - rest).collect()
+                }
                 Metric::L2 | Metric::Cosine => {
                     levels.norms_sq().iter().map(|norm_sq| -norm_sq).collect()
                 }
-                Metric::InnerProduct => levels
-                    .values()
-                    .chunks_exact(part.dims)
-                    .map(|centroid| dot_f32(centroid, &mean[part.range()]))
-                    .collect(),
             }
         };
         let scale = 1.0 / (model.frame.alpha() * model.weight);
@@ -111,13 +117,6 @@ impl Encoder {
             self.rotation.view(dim).apply(&self.mean, values, rows, product, o);
             base.resize(count, 0.0);
             additive_base(frame.metric, &self.mean, values, rows.norms_sq(), base);
-            if self.ratio.is_some() {
-                directions.clear();
-                for o in o.chunks_exact(dims) {
-                    directions.extend(o.iter().zip(&rotated_mean).map(|(o, mean)| o + mean));
-                }
-                anisotropic::to_directions(dims, directions);
-            }
             let centroid = |i: usize| {
                 lists.map(|lists| {
                     let list = lists.of_row[first + i] as usize;
@@ -133,6 +132,13 @@ impl Encoder {
             left.resize(count * dims, 0.0);
             self.codebooks.encode(o, self.effort, parts, codes, left);
             if let Some(ratio) = self.ratio {
+                directions.clone_from(o);
+                if frame.additive.bytes == 0 {
+                    for direction in directions.chunks_exact_mut(dims) {
+                        add(direction, &rotated_mean);
+                    }
+                }
+                anisotropic::to_directions(dims, directions);
                 anisotropic::choose(&self.codebooks, ratio, directions, buffers, codes, left);
             }
             let rows = o.chunks_exact(dims).zip(left.chunks_exact_mut(dims));

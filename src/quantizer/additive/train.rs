@@ -189,7 +189,10 @@ pub(crate) fn train(
     let effort = effort(encoding);
     let ratio = anisotropic.map(|threshold| anisotropic::ratio(threshold, dim));
     let directions = ratio.map(|_| {
-        let mut directions = rotation.apply(&vec![0.0; dim], set.sample.data());
+        let mut directions = match factorless {
+            true => rotation.apply(&vec![0.0; dim], set.sample.data()),
+            false => vectors.clone(),
+        };
         anisotropic::to_directions(dims, &mut directions);
         directions
     });
