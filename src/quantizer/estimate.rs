@@ -1,13 +1,15 @@
 //! What an estimate takes from the vector `v` that a code stands for.
 //!
 //! ```text
-//! |q - c - o|^2 ~= |q - c|^2 + |v|^2 + share * |o - v|^2 - 2 weight * <q - c, v>
+//! |q - c - o|^2 ~= |q - c|^2 + |v|^2 + share * |o - v|^2 + tilt * <v, o - v> - 2 weight * <q - c, v>
 //! ```
 //!
 //! The distance to `v` itself is off by about `|o - v|^2`: too short for most vectors where `v` is the
-//! mean of what its code stands for, too long for a query that is the vector. What is added of that, and
-//! the weight of the inner product, are fitted in training to pairs of near and of random vectors. All
-//! that depends on the vector alone is in the additive factor.
+//! mean of what its code stands for, too long for a query that is the vector. And `|v|^2` is not the norm
+//! that is known: `|o|^2 = |v|^2 + |o - v|^2 + 2 <v, o - v>`. A query that has nothing to do with the vector wants
+//! all of that, one that is the vector nothing of the last term, since its inner product with `v` misses as much.
+//! What is added of both, and the weight of the inner product, are fitted in training to pairs of near and of random
+//! vectors. All that depends on the vector alone is in the additive factor.
 
 use nonius_simd::dot_f32;
 
@@ -21,13 +23,15 @@ use crate::metric::Metric;
 pub(crate) struct Estimate {
     /// How much of what a code leaves of a squared distance is added; in no file.
     pub(crate) share: f32,
+    /// How much of the inner product of that with what the code stands for is added; in no file.
+    pub(crate) tilt: f32,
     /// What inner products are multiplied by.
     pub(crate) weight: f32,
 }
 
 impl Estimate {
     /// The distance to what codes stand for.
-    pub(crate) const PLAIN: Estimate = Estimate { share: 0.0, weight: 1.0 };
+    pub(crate) const PLAIN: Estimate = Estimate { share: 0.0, tilt: 0.0, weight: 1.0 };
 
     /// Fits an estimate to near and far pairs of the sample, by the least squares of relative errors.
     ///
@@ -51,8 +55,8 @@ impl Estimate {
         let centroids = set.lists.map(|(centroids, of_row)| {
             (rotation.apply(&vec![0.0; set.mean.len()], centroids.data()), of_row)
         });
-        // The normal equations of (share, weight).
-        let (mut matrix, mut right) = ([[0.0f64; 2]; 2], [0.0f64; 2]);
+        // The normal equations of (share, tilt, weight).
+        let (mut matrix, mut right) = ([[0.0f64; 3]; 3], [0.0f64; 3]);
         let mut query = Vec::new();
         for pairs in [&pairs.near, &pairs.far] {
             let each = 1.0 / pairs.len().max(1) as f64;
@@ -72,17 +76,19 @@ impl Estimate {
                         Metric::L2 | Metric::Cosine => {
                             let exact = f64::from(nonius_simd::l2_sq_f32(&query, o));
                             let known = dot(&query, &query) + dot(&sum, &sum);
-                            ([dot(left, left), -2.0 * dot(&query, &sum)], exact - known, exact)
+                            let features =
+                                [dot(left, left), dot(&sum, left), -2.0 * dot(&query, &sum)];
+                            (features, exact - known, exact)
                         }
                         Metric::InnerProduct => {
                             let scale = (dot(&query, &query) * dot(o, o)).sqrt();
-                            ([0.0, dot(&query, &sum)], dot(&query, o), scale)
+                            ([0.0, 0.0, dot(&query, &sum)], dot(&query, o), scale)
                         }
                     };
                     if scale > 0.0 {
                         let each = each / (scale * scale);
-                        for i in 0..2 {
-                            for j in 0..2 {
+                        for i in 0..3 {
+                            for j in 0..3 {
                                 matrix[i][j] += each * features[i] * features[j];
                             }
                             right[i] += each * features[i] * target;
@@ -91,7 +97,7 @@ impl Estimate {
                 }
             }
         }
-        solve(matrix, right, least)
+        solve(matrix, right, f64::from(least))
     }
 
     /// The additive factor of a vector with the residual `o` to its list's `centroid`, of which its code
@@ -114,58 +120,145 @@ impl Estimate {
         let along = centroid
             .map_or(0.0, |c| frame.alpha() * (self.weight * dot_f32(c, sum) - dot_f32(c, o)));
         let across = match frame.metric {
-            Metric::L2 | Metric::Cosine => dot_f32(sum, sum) + self.share * left_sq - dot_f32(o, o),
+            Metric::L2 | Metric::Cosine => {
+                let (sum_sq, o_sq) = (dot_f32(sum, sum), dot_f32(o, o));
+                // o is the sum of both, so their inner product is half of what its square has beyond theirs.
+                let inner = 0.5 * (o_sq - sum_sq - left_sq);
+                sum_sq + self.share * left_sq + self.tilt * inner - o_sq
+            }
             Metric::InnerProduct => 0.0,
         };
         base + (along + across)
     }
 }
 
-/// Solves for share and weight, which stay within reason.
-fn solve(matrix: [[f64; 2]; 2], right: [f64; 2], least: f32) -> Estimate {
-    let [[a, b], [_, d]] = matrix;
-    let determinant = a * d - b * b;
-    let share = if determinant > 1e-9 * a * d {
-        (right[0] * d - right[1] * b) / determinant
-    } else if d > 0.0 {
-        0.0
-    } else {
-        return Estimate { share: 0.5, weight: 1.0 };
-    };
-    // The best weight for the share, which may not be what the equations ask for.
-    let share = share.clamp(f64::from(least), 1.5);
-    let weight = (right[1] - share * b) / d;
-    Estimate { share: share as f32, weight: weight.clamp(0.5, 2.0) as f32 }
+/// Solves for share, tilt and weight, which stay within reason; where one leaves it, the others are the best
+/// for the limit that it is held at.
+fn solve(matrix: [[f64; 3]; 3], right: [f64; 3], least: f64) -> Estimate {
+    let limits = [(least, 1.5), (-1.0, 3.0), (0.5, 2.0)];
+    // What is taken of what the equations do not tell: inner products have a weight alone.
+    let mut found = [0.0, 0.0, 1.0];
+    let mut free = [0, 1, 2].map(|i| matrix[i][i] > 0.0);
+    while let Some(solution) = solve_free(&matrix, &right, free, found) {
+        // One at a time is held, the one that is farthest out.
+        let mut worst: Option<(usize, f64)> = None;
+        for i in 0..3 {
+            let (low, high) = limits[i];
+            let out = (solution[i] - solution[i].clamp(low, high)).abs();
+            if free[i] && out > 0.0 && worst.is_none_or(|(_, most)| out > most) {
+                worst = Some((i, out));
+            }
+        }
+        match worst {
+            None => {
+                found = solution;
+                break;
+            }
+            Some((i, _)) => {
+                found[i] = solution[i].clamp(limits[i].0, limits[i].1);
+                free[i] = false;
+            }
+        }
+    }
+    let [share, tilt, weight] = found;
+    Estimate { share: share as f32, tilt: tilt as f32, weight: weight as f32 }
+}
+
+/// Solves the equations for those that are free; the others are as in `held`. None if there is no free one.
+/// Where the equations do not tell some apart, those take what is held.
+fn solve_free(
+    matrix: &[[f64; 3]; 3],
+    right: &[f64; 3],
+    mut free: [bool; 3],
+    held: [f64; 3],
+) -> Option<[f64; 3]> {
+    free.contains(&true).then_some(())?;
+    // Gauss: each free row in turn is cleared from the others.
+    let (mut a, mut b) = (*matrix, *right);
+    for i in 0..3 {
+        if free[i] && a[i][i] <= 1e-9 * matrix[i][i] {
+            free[i] = false;
+        }
+        if !free[i] {
+            continue;
+        }
+        for j in 0..3 {
+            if j != i && free[j] {
+                let ratio = a[j][i] / a[i][i];
+                for k in 0..3 {
+                    a[j][k] -= ratio * a[i][k];
+                }
+                b[j] -= ratio * b[i];
+            }
+        }
+    }
+    let mut out = held;
+    for i in 0..3 {
+        if free[i] {
+            let known: f64 = (0..3).filter(|&k| !free[k]).map(|k| a[i][k] * held[k]).sum();
+            out[i] = (b[i] - known) / a[i][i];
+        }
+    }
+    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_weight_fits_the_share_that_is_taken() {
-        // Features (1, 2) and (1, -1), which say 5 + 2 * 0.9 and 5 - 0.9: a share of 5, and 0.9.
-        let equations = |share: f64, weight: f64| {
-            let (mut matrix, mut right) = ([[0.0; 2]; 2], [0.0; 2]);
-            for features in [[1.0, 2.0], [1.0, -1.0]] {
-                let target = share * features[0] + weight * features[1];
-                for i in 0..2 {
-                    for j in 0..2 {
-                        matrix[i][j] += features[i] * features[j];
-                    }
-                    right[i] += features[i] * target;
+    /// The equations of some features, each with what it should come to.
+    fn equations(rows: &[([f64; 3], f64)]) -> ([[f64; 3]; 3], [f64; 3]) {
+        let (mut matrix, mut right) = ([[0.0; 3]; 3], [0.0; 3]);
+        for (features, target) in rows {
+            for i in 0..3 {
+                for j in 0..3 {
+                    matrix[i][j] += features[i] * features[j];
                 }
+                right[i] += features[i] * target;
             }
-            (matrix, right)
-        };
-        let (matrix, right) = equations(0.7, 0.9);
+        }
+        (matrix, right)
+    }
+
+    fn check(rows: &[([f64; 3], f64)], expected: [f32; 3]) {
+        let (matrix, right) = equations(rows);
         let found = solve(matrix, right, 0.0);
-        assert!((found.share - 0.7).abs() < 1e-6 && (found.weight - 0.9).abs() < 1e-6, "{found:?}");
-        // With a share of 1.5 the rest of 3.5 is left to the weight: 0.9 + 3.5 * (2 - 1) / 5.
-        let (matrix, right) = equations(5.0, 0.9);
+        for (found, expected) in [found.share, found.tilt, found.weight].into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_held_is_the_best_for_what_is() {
+        let features = [[1.0, 2.0, 0.5], [1.0, -1.0, 0.3], [0.2, 0.4, 1.0], [0.5, 0.1, 2.0]];
+        let targets = |truth: [f64; 3]| -> Vec<([f64; 3], f64)> {
+            let dot = |a: [f64; 3]| (0..3).map(|i| a[i] * truth[i]).sum();
+            features.iter().map(|&row| (row, dot(row))).collect()
+        };
+        check(&targets([0.7, 0.4, 0.9]), [0.7, 0.4, 0.9]);
+        // A share of 5 is held at 1.5, and no other tilt or weight is better with it.
+        let rows = targets([5.0, 0.4, 0.9]);
+        let (matrix, right) = equations(&rows);
         let found = solve(matrix, right, 0.0);
         assert_eq!(found.share, 1.5);
-        assert!((found.weight - 1.6).abs() < 1e-6, "{found:?}");
-        assert_eq!(solve([[0.0; 2]; 2], [0.0; 2], 0.0), Estimate { share: 0.5, weight: 1.0 });
+        let loss = |tilt: f32, weight: f32| -> f64 {
+            let of = |&([a, b, c], y): &([f64; 3], f64)| {
+                (1.5 * a + f64::from(tilt) * b + f64::from(weight) * c - y).powi(2)
+            };
+            rows.iter().map(of).sum()
+        };
+        let least = loss(found.tilt, found.weight);
+        for (tilt, weight) in [(0.01, 0.0), (-0.01, 0.0), (0.0, 0.01), (0.0, -0.01)] {
+            let (tilt, weight) = (found.tilt + tilt, found.weight + weight);
+            if (-1.0..=3.0).contains(&tilt) && (0.5..=2.0).contains(&weight) {
+                assert!(loss(tilt, weight) > least, "{found:?}");
+            }
+        }
+        // Inner products say nothing of the first two.
+        check(&[([0.0, 0.0, 2.0], 1.8)], [0.0, 0.0, 0.9]);
+        // Nothing says nothing, and two features that are one are taken for one.
+        check(&[], [0.0, 0.0, 1.0]);
+        let found = solve(equations(&[([1.0, 1.0, 1.0], 1.2)]).0, [1.2; 3], 0.0);
+        assert!((found.share + found.tilt + found.weight - 1.2).abs() < 0.5, "{found:?}");
     }
 }

@@ -320,7 +320,7 @@ impl QuantizerSpec {
         if !(threshold > 0.0 && threshold < 1.0) {
             return complain(format!("expected a threshold between 0 and 1, found {threshold}"));
         }
-        if metric == Metric::L2 && std::env::var("NOL2").is_ok() {
+        if metric == Metric::L2 {
             return complain(format!("expected inner product or cosine, found {metric}"));
         }
         if self.family() != Family::Additive {

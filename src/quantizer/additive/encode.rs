@@ -22,8 +22,8 @@ pub(crate) struct Encoder {
     pub(crate) mean: Vec<f32>,
     pub(crate) rotation: Rotation,
     pub(crate) codebooks: Codebooks,
-    /// How much of what a code leaves of a squared distance is added; see [the module](super).
-    pub(super) share: f32,
+    /// What estimates take from what codes leave.
+    pub(super) estimate: Estimate,
     pub(super) effort: Effort,
     /// How much more errors along a vector count, if they do; see [`anisotropic`].
     pub(super) ratio: Option<f32>,
@@ -101,7 +101,6 @@ impl Encoder {
         let (columns, code_bytes) = (layout.columns, layout.code_bytes());
         let (dim, dims) = (frame.dim, frame.dims);
         let stride = layout.record_bytes();
-        let estimate = Estimate { share: self.share, weight: self.model.weight };
         let rotated_mean = match self.ratio {
             Some(_) => self.rotation.apply(&vec![0.0; dim], &self.mean),
             None => Vec::new(),
@@ -144,7 +143,7 @@ impl Encoder {
             let rows = o.chunks_exact(dims).zip(left.chunks_exact_mut(dims));
             let outs = records.chunks_exact_mut(stride).zip(codes.chunks_exact(columns));
             for (i, ((o, left), (record, code))) in rows.zip(outs).enumerate() {
-                let factor = estimate.factor(frame, base[i], o, left, centroid(i));
+                let factor = self.estimate.factor(frame, base[i], o, left, centroid(i));
                 layout.pack(code, &mut record[..code_bytes]);
                 frame.additive.write(factor, &mut record[code_bytes..]);
             }

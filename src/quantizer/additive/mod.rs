@@ -19,12 +19,12 @@
 //! With `v` the sum of centroids that stands for a residual `o`, estimates are
 //!
 //! ```text
-//! |q - c - o|^2 ~= |q - c|^2 + |v|^2 + share * |o - v|^2 - 2 weight * <q - c, v>
+//! |q - c - o|^2 ~= |q - c|^2 + |v|^2 + share * |o - v|^2 + tilt * <v, o - v> - 2 weight * <q - c, v>
 //! ```
 //!
-//! where share and weight are fitted in training to pairs of near and of random vectors. All that depends
-//! on the vector alone is in the additive factor, so estimates need nothing but look-ups, and the share
-//! corrects for what each vector's own code left: it finds more of the neighbours than `v` does.
+//! where share, tilt and weight are fitted in training to pairs of near and of random vectors. All that depends
+//! on the vector alone is in the additive factor, so estimates need nothing but look-ups, and share and tilt
+//! correct for what each vector's own code left: that finds more of the neighbours than `v` does.
 //!
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
 //! columns too. There a vector has no factor and no share: the tables of a query hold it all.

@@ -236,7 +236,7 @@ pub(crate) fn train(
         mean: set.mean.to_vec(),
         rotation,
         codebooks,
-        share: estimate.share,
+        estimate,
         effort,
         ratio,
     };
@@ -344,14 +344,15 @@ mod tests {
             for (name, most) in
                 [("rvq:6B", 5), ("prq:4x5B", 4), ("prq:2x9B", 8), ("pq:5B", 5), ("opq:9B", 9)]
             {
-                let Encoder { model, share, codebooks, .. } = train_on(dim, &values, name).unwrap();
+                let Encoder { model, estimate, codebooks, .. } =
+                    train_on(dim, &values, name).unwrap();
                 let columns = model.columns();
                 assert!((1..=most).contains(&columns), "{name}: {columns}");
                 assert_eq!(
                     (codebooks.columns(), codebooks.dims()),
                     (columns, dim.next_multiple_of(8))
                 );
-                assert!(model.weight.is_finite() && share.is_finite());
+                assert!(model.weight.is_finite() && estimate.share.is_finite());
                 // A factor of more bytes leaves too few columns for as many parts.
                 if dim == 9 && name == "prq:4x5B" {
                     assert!(columns < 4 && model.parts.len() == columns, "{columns}");

@@ -37,8 +37,10 @@ impl QueryModel<'_> {
             let middle = ((1u32 << dropped) - 1) as f32 * 0.5;
             // The encoder's scale makes <ô, o> = |o|^2; as a point the nearest is a little
             // shorter, by the squared cosine between the two.
-            let cosine_sq = constants.norm * constants.norm
-                / (constants.norm * constants.norm + constants.full_error.powi(2));
+            let norm_sq = constants.norm * constants.norm;
+            let all = norm_sq + constants.full_error.powi(2);
+            // Both are 0 where the segment holds nothing.
+            let cosine_sq = if all > 0.0 { norm_sq / all } else { 0.0 };
             for d in segment.start..segment.start + segment.dims {
                 let top = f32::from(codes[d] >> dropped << dropped);
                 point[d] = (top + middle - half) * scale * cosine_sq;

@@ -18,9 +18,8 @@ pub(crate) struct Encoder {
     pub(crate) rotation: Rotation,
     /// Of each of `dims` dimensions; none where each vector has its own.
     pub(crate) ranges: Vec<Range>,
-    /// How much of what a code leaves of a squared distance is added; see
-    /// [`estimate`](crate::quantizer::estimate).
-    pub(super) share: f32,
+    /// What estimates take from what codes leave.
+    pub(super) estimate: Estimate,
 }
 
 /// Buffers for encoding, one set a thread.
@@ -45,10 +44,9 @@ impl Encoder {
         scratch: &mut EncodeScratch,
         records: &mut [u8],
     ) {
-        let Encoder { model, mean, ranges, share, .. } = self;
+        let Encoder { model, mean, ranges, estimate, .. } = self;
         let frame = &model.frame;
         let (dim, dims) = (frame.dim, frame.dims);
-        let estimate = Estimate { share: *share, weight: model.weight };
         let EncodeScratch { scaled, o, left, codes } = scratch;
         let rows = frame.scaled(rows, scaled);
         o.resize(dims, 0.0);

@@ -58,7 +58,7 @@ pub(crate) fn train(
         mean: set.mean.to_vec(),
         rotation,
         ranges,
-        share: estimate.share,
+        estimate,
     })
 }
 
