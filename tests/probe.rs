@@ -1,0 +1,68 @@
+//! What a program may do with bytes that claim to be an index, all of it at once.
+
+use nonius::{Index, Keep, OpenError, SearchError, SearchParams};
+use nonius_simd::{Level, with_level};
+
+/// What became of some bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// They are no index: the error's text.
+    Refused(String),
+    /// They were opened and searched.
+    Searched,
+}
+
+/// Opens bytes and, if that works, searches them in every way; with `scalar` at the level without
+/// special instructions.
+///
+/// # Panics
+/// If the library panics, or breaks a promise: an error that says nothing or too much, an error of
+/// the system where nothing is asked of the system, more results than there are vectors.
+pub fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
+    match Index::from_bytes(bytes) {
+        Ok(index) => {
+            let _ = index.verify();
+            search_in_every_way(&index, scalar);
+            Outcome::Searched
+        }
+        Err(error) => Outcome::Refused(refusal(&error)),
+    }
+}
+
+/// The text of an error from opening bytes in memory.
+///
+/// # Panics
+/// If it is an error that such bytes cannot cause, or its text is empty or endless.
+pub fn refusal(error: &OpenError) -> String {
+    let text = error.to_string();
+    assert!(!text.is_empty() && text.len() < 500, "{text}");
+    // Memory is whole: nothing is left to the system.
+    assert!(!matches!(error, OpenError::Io { .. } | OpenError::Cancelled), "{error:?}");
+    text
+}
+
+/// Searches an index with few and many results, with and without rerank, with the narrowest and
+/// the widest confidence.
+///
+/// # Panics
+/// If the library panics or finds more than there is.
+pub fn search_in_every_way(index: &Index, scalar: bool) {
+    let info = index.info();
+    assert_eq!(info.vectors, index.len());
+    let query: Vec<f32> = (0..index.dim()).map(|i| (i as f32 * 0.7).sin() + 0.1).collect();
+    let search = || {
+        let mut searcher = index.searcher();
+        for (k, nprobe, rerank, confidence) in
+            [(1, 1, 0, 3.0), (10, 1000, 0, 0.0), (1000, 1000, 0, 3.0), (5, 1000, 40, f32::MAX)]
+        {
+            let rerank = if info.keep == Keep::None { 0 } else { rerank };
+            let params = SearchParams { nprobe, rerank, confidence, ..SearchParams::default() };
+            match searcher.search(&query, k, &params) {
+                Ok(found) => assert!(found.len() <= k.min(info.vectors)),
+                // The query may be huge in the units that the file claims.
+                Err(error) => assert!(matches!(error, SearchError::Query(_)), "{error:?}"),
+            }
+        }
+    };
+    if scalar { with_level(Level::Scalar, search) } else { search() }
+}
