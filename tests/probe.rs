@@ -41,6 +41,14 @@ pub fn refusal(error: &OpenError) -> String {
     text
 }
 
+/// What an error is about: its text without what it has found, which is as various as the files.
+pub fn reason(text: &str) -> String {
+    // Numbers, hexadecimal ones among them; and the first bytes of what is no index.
+    let text = text.split('[').next().unwrap_or_default();
+    let words = text.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Searches an index with few and many results, with and without rerank, with the narrowest and
 /// the widest confidence.
 ///
