@@ -40,6 +40,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
 
+    /// Writes the inputs that the target begins with into this folder, and does nothing else
+    #[arg(long, value_name = "FOLDER")]
+    seeds: Option<PathBuf>,
+
     /// Works in this process and leaves each input in FILE before it is fed
     #[arg(long, value_name = "FILE", hide = true)]
     worker: Option<PathBuf>,
@@ -80,6 +84,12 @@ fn main() -> ExitCode {
 
 /// True if nothing was found.
 fn work(arguments: &Arguments, target: &Target) -> std::io::Result<bool> {
+    if let Some(folder) = &arguments.seeds {
+        for seed in (target.seeds)() {
+            save(folder, target, "seed", &seed)?;
+        }
+        return Ok(true);
+    }
     if let Some(running) = &arguments.worker {
         return on_one_thread(|| feed(arguments, target, Some(running)));
     }

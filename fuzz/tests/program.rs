@@ -45,6 +45,20 @@ fn targets_are_listed_and_unknown_ones_refused() {
 }
 
 #[test]
+fn seeds_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, _) = run(&["index", "--seeds", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        nonius::Index::from_bytes(&bytes).unwrap();
+        seeds += 1;
+    }
+    assert!(seeds > 12, "{seeds}");
+}
+
+#[test]
 fn an_input_can_be_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("input");
