@@ -1,6 +1,8 @@
 //! What a program may do with bytes that claim to be an index, all of it at once.
 
-use nonius::{Index, Keep, OpenError, SearchError, SearchParams};
+use nonius::{
+    FetchVector, Index, Keep, MatrixView, OpenError, SearchError, SearchParams, SourceError,
+};
 use nonius_simd::{Level, with_level};
 
 /// What became of some bytes.
@@ -50,7 +52,7 @@ pub fn reason(text: &str) -> String {
 }
 
 /// Searches an index with few and many results, with and without rerank, with the narrowest and
-/// the widest confidence.
+/// the widest confidence, by single queries and by batches.
 ///
 /// # Panics
 /// If the library panics or finds more than there is.
@@ -72,5 +74,39 @@ pub fn search_in_every_way(index: &Index, scalar: bool) {
             }
         }
     };
-    if scalar { with_level(Level::Scalar, search) } else { search() }
+    if scalar {
+        with_level(Level::Scalar, search)
+    } else {
+        search()
+    }
+    let both: Vec<f32> = query.iter().copied().chain(query.iter().map(|x| -x)).collect();
+    let both = MatrixView::new(index.dim(), &both).expect("a dimension and finite values");
+    for (patience, centroid_ratio, fetch) in [(0, None, None), (1, Some(1.5), Some(&Halves))] {
+        let fetch = fetch.map(|store| store as &dyn FetchVector);
+        let rerank = if fetch.is_some() { 20 } else { 0 };
+        let params = SearchParams {
+            nprobe: 1000,
+            rerank,
+            patience,
+            centroid_ratio,
+            ..SearchParams::default()
+        };
+        match index.search_batch_with(both, 10, &params, fetch) {
+            Ok((found, _)) => {
+                assert_eq!(found.len(), 2);
+                assert!(found.iter().all(|found| found.len() <= info.vectors.min(10)));
+            }
+            Err(error) => assert!(matches!(error, SearchError::Query(_)), "{error:?}"),
+        }
+    }
+}
+
+/// A store that has the same vector under every id.
+struct Halves;
+
+impl FetchVector for Halves {
+    fn fetch(&self, _id: u64, out: &mut [f32]) -> Result<(), SourceError> {
+        out.fill(0.5);
+        Ok(())
+    }
 }

@@ -112,6 +112,18 @@ fn seeds() -> Vec<Vec<u8>> {
     let ids = path("seed.ivecs");
     write_ivecs(&ids, &IdMatrix::new(3, vec![5, 0, 7, 2, u64::MAX, 1])).expect("ids are written");
     add("ivecs", &fs::read(&ids).expect("they are read again"));
+    for (kind, bytes) in [("<i4", 4), ("<u4", 4), ("<i8", 8), ("<u8", 8)] {
+        let mut file = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        file.extend(
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (2, 3), }}").bytes(),
+        );
+        file.resize(127, b' ');
+        file.push(b'\n');
+        for id in [5u64, 0, 7, 2, 1 << 20, 1] {
+            file.extend(&id.to_le_bytes()[..bytes]);
+        }
+        add("npy", &file);
+    }
     // The containers, as other programs wrote them.
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/tests/data");
     for (extension, name, needed) in [
