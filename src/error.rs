@@ -41,6 +41,7 @@ pub enum VectorError {
         value: f32,
     },
     /// A vector so large that its squared norm is no finite `f32`.
+    /// Or a query so much longer than the vectors that estimates of its distances are none.
     #[error("row {row} has a squared norm above the range of f32; scale the vectors down")]
     TooLarge {
         /// The row's number, from 0.

@@ -8,7 +8,9 @@ use nonius::{
 };
 use nonius_datasets::{Shipped, Synthetic, load, read_matrix};
 
+pub mod damage;
 pub mod file;
+pub mod probe;
 
 /// The shipped set, whole in memory.
 pub struct WordNet {

@@ -17,6 +17,15 @@ pub(crate) fn check_norm(row: &[f32], number: usize) -> Result<f32, VectorError>
     Ok(norm_sq)
 }
 
+/// Checks the squared norm of a query in the units of an index. There vectors have norms of about one
+/// to some ten thousand, and estimates multiply the squares of both: the product has to stay inside
+/// `f32`, or bounds are no numbers and nothing is found.
+pub(crate) fn check_query(norm_sq: f32, number: usize) -> Result<(), VectorError> {
+    // 2^90: a norm of 2^45.
+    const MAX_NORM_SQ: f32 = f32::from_bits((127 + 90) << 23);
+    if norm_sq <= MAX_NORM_SQ { Ok(()) } else { Err(VectorError::TooLarge { row: number }) }
+}
+
 /// Checks a row's norm and brings it to 1 if asked.
 pub(crate) fn check_row(
     row: &mut [f32],

@@ -19,7 +19,8 @@ use std::path::Path;
 pub use build::IndexBuilder;
 pub use config::{BuildReport, Encoding, IndexConfig, IndexInfo, Keep, SearchParams, SearchStats};
 pub(crate) use door::{
-    check_norm, check_row, check_weights, mean_of, normalized_weights, prepare_query, scale_of,
+    check_norm, check_query, check_row, check_weights, mean_of, normalized_weights, prepare_query,
+    scale_of,
 };
 pub use exact::ExactIndex;
 pub use quality::{QualityRow, quality};

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::Index;
 use super::config::{Keep, SearchParams, SearchStats};
-use super::door::prepare_query;
+use super::door::{check_query, prepare_query};
 use super::format::{Kept, Parts};
 use super::rank::Ranking;
 use super::scan::{Scanner, Walk};
@@ -227,9 +227,7 @@ impl<'a> Searcher<'a> {
         let queries = &self.input[first * dim..(first + count) * dim];
         let scaled = parts.frame().scaled(queries, &mut self.scaled);
         parts.rotate(scaled, &mut self.rows, &mut self.product, &mut self.rotated);
-        if !self.rows.norms_sq().iter().all(|norm_sq| norm_sq.is_finite()) {
-            return Err(VectorError::TooLarge { row: 0 }.into());
-        }
+        self.rows.norms_sq().iter().try_for_each(|&norm_sq| check_query(norm_sq, 0))?;
         self.timers.lap(Piece::Rotate);
         let bytes = self.ranking.compare(parts, &self.rotated);
         self.stats.bytes_touched += count as u64 * bytes;

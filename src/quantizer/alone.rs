@@ -8,7 +8,8 @@ use super::view::RotatedQuery;
 use super::{Family, QuantizerSpec};
 use crate::error::{BuildError, ConfigError, SearchError, VectorError};
 use crate::index::{
-    check_norm, check_row, check_weights, mean_of, normalized_weights, prepare_query, scale_of,
+    check_norm, check_query, check_row, check_weights, mean_of, normalized_weights, prepare_query,
+    scale_of,
 };
 use crate::matrix::{Matrix, MatrixView};
 use crate::metric::Metric;
@@ -142,6 +143,7 @@ pub(super) fn prepare(
     for value in &mut values {
         *value *= frame.scale;
     }
+    check_query(nonius_simd::dot_f32(&values, &values), 0)?;
     let mean_dot = nonius_simd::dot_f32(&values, mean);
     Ok((values, mean_dot))
 }

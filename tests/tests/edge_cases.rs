@@ -2,7 +2,7 @@
 
 use nonius::{
     BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
-    SearchParams, SourceError, VectorError,
+    SearchError, SearchParams, SourceError, VectorError,
 };
 use nonius_tests::{
     QUANTIZERS, all_lists, config, distance, exact, ids, recall, search_all, synthetic,
@@ -439,6 +439,42 @@ fn outliers_are_found_and_do_no_harm() {
                 for row in outliers {
                     let found = index.search(base.row(row), 1, &all_lists()).unwrap();
                     assert_eq!(found[0].id, row as u64, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Queries that are longer than the vectors by many orders of magnitude: so far that estimates
+/// overflow they are refused, and up to there all vectors are found.
+#[test]
+fn queries_far_away_find_all_or_are_refused() {
+    let (usual, _) = synthetic(60, 26, 14);
+    for factor in [1.0, 65_536.0] {
+        // Values that grow along the dimensions: residuals are as large as the vectors.
+        let values: Vec<f32> = (0..60 * 26).map(|i| (i % 38) as f32 * factor).collect();
+        let grown = Matrix::new(26, values).unwrap();
+        for base in [&usual, &grown] {
+            for quantizer in QUANTIZERS {
+                for (metric, nlist) in [(Metric::L2, 1), (Metric::InnerProduct, 2)] {
+                    let config = without_kept(config(metric, quantizer, nlist));
+                    let index = Index::build(base, &config).unwrap();
+                    for exponent in 0..62 {
+                        let length = 2f32.powi(exponent);
+                        let query: Vec<f32> =
+                            (0..26).map(|i| (i as f32 * 0.7).sin() * length / 3.0).collect();
+                        let what = format!("{metric} {quantizer} at 2^{exponent}, {factor}");
+                        match index.search(&query, 60, &all_lists()) {
+                            Ok(found) => {
+                                assert_eq!(found.len(), 60, "{what}");
+                                assert!(found.iter().all(|n| n.distance.is_finite()), "{what}");
+                            }
+                            Err(SearchError::Query(VectorError::TooLarge { .. })) => {
+                                assert!(exponent > 40, "{what}");
+                            }
+                            Err(error) => panic!("{what}: {error:?}"),
+                        }
+                    }
                 }
             }
         }

@@ -9,56 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nonius::random::Random;
-use nonius::{Index, Keep, OpenError, SearchError, SearchParams};
-use nonius_simd::{Level, with_level};
+use nonius::{Index, SearchParams};
+use nonius_tests::damage::{EXTREMES_F32, extremes_32, extremes_64};
 use nonius_tests::file::{
     ENTRY, HEADER, Place, ROWS, fix_checksums, kind, place, places, samples, u32_at, u64_at,
 };
-
-/// What became of some bytes.
-#[derive(Clone, Debug, PartialEq)]
-enum Outcome {
-    Refused(String),
-    Searched,
-}
-
-/// Opens bytes and, if that works, searches them in every way.
-fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
-    let index = match Index::from_bytes(bytes) {
-        Ok(index) => index,
-        Err(error) => {
-            let text = error.to_string();
-            assert!(!text.is_empty() && text.len() < 500, "{text}");
-            // Memory is whole: nothing is left to the system.
-            assert!(!matches!(error, OpenError::Io { .. } | OpenError::Cancelled), "{error:?}");
-            return Outcome::Refused(text);
-        }
-    };
-    let _ = index.verify();
-    let info = index.info();
-    assert_eq!(info.vectors, index.len());
-    let query: Vec<f32> = (0..index.dim()).map(|i| (i as f32 * 0.7).sin() + 0.1).collect();
-    let search = || {
-        let mut searcher = index.searcher();
-        for (k, nprobe, rerank, confidence) in
-            [(1, 1, 0, 3.0), (10, 1000, 0, 0.0), (1000, 1000, 0, 3.0), (5, 1000, 40, f32::MAX)]
-        {
-            let rerank = if info.keep == Keep::None { 0 } else { rerank };
-            let params = SearchParams { nprobe, rerank, confidence, ..SearchParams::default() };
-            match searcher.search(&query, k, &params) {
-                Ok(found) => assert!(found.len() <= k.min(info.vectors)),
-                // The query may be huge in the units that the file claims.
-                Err(error) => assert!(matches!(error, SearchError::Query(_)), "{error:?}"),
-            }
-        }
-    };
-    if scalar {
-        with_level(Level::Scalar, search)
-    } else {
-        search()
-    }
-    Outcome::Searched
-}
+use nonius_tests::probe::{Outcome, open_and_search};
 
 /// Tries mutations of one file and collects what went wrong.
 struct Trial {
@@ -142,97 +98,6 @@ fn finish(trials: impl IntoIterator<Item = Trial>) {
 fn trials() -> impl Iterator<Item = Trial> {
     samples().into_iter().map(|(name, bytes)| Trial::new(name, bytes))
 }
-
-/// Values that break what was not thought of.
-fn extremes_32(old: u32) -> Vec<u32> {
-    let mut values = vec![
-        0,
-        1,
-        2,
-        3,
-        7,
-        8,
-        13,
-        14,
-        16,
-        24,
-        31,
-        32,
-        33,
-        64,
-        127,
-        128,
-        255,
-        256,
-        257,
-        65_535,
-        65_536,
-        65_537,
-        0x7fff_fffe,
-        0x7fff_ffff,
-        0x8000_0000,
-        0xffff_fff8,
-        u32::MAX - 1,
-        u32::MAX,
-    ];
-    values.extend([old.wrapping_add(1), old.wrapping_sub(1), old.wrapping_mul(2), old / 2, !old]);
-    values.extend([old.wrapping_add(8), old.wrapping_sub(8), old.swap_bytes()]);
-    values.retain(|&value| value != old);
-    values
-}
-
-fn extremes_64(old: u64) -> Vec<u64> {
-    let mut values = vec![
-        0,
-        1,
-        2,
-        8,
-        31,
-        32,
-        33,
-        64,
-        4095,
-        4096,
-        65_536,
-        1 << 31,
-        u64::from(u32::MAX),
-        1 << 32,
-        1 << 40,
-        1 << 59,
-        1 << 60,
-        1 << 61,
-        1 << 62,
-        (1 << 63) - 1,
-        1 << 63,
-        u64::MAX - 63,
-        u64::MAX - 1,
-        u64::MAX,
-    ];
-    values.extend([old.wrapping_add(1), old.wrapping_sub(1), old.wrapping_mul(2), old / 2, !old]);
-    values.extend([old.wrapping_add(64), old.wrapping_sub(64), old.swap_bytes()]);
-    // What overflows to the old value when it is multiplied by the size of a thing.
-    values.extend([old ^ 1 << 63, old ^ 1 << 62, old ^ 1 << 61, old ^ 1 << 60, old ^ 1 << 56]);
-    values.retain(|&value| value != old);
-    values
-}
-
-const EXTREMES_F32: [f32; 15] = [
-    f32::NAN,
-    f32::INFINITY,
-    f32::NEG_INFINITY,
-    f32::MAX,
-    f32::MIN,
-    1e30,
-    -1e30,
-    1e19,
-    f32::MIN_POSITIVE,
-    1e-45,
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    -123.456,
-];
 
 #[test]
 fn extreme_header_fields() {

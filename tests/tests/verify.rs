@@ -6,7 +6,30 @@ use nonius::random::Random;
 use nonius::{Index, OpenError};
 use nonius_tests::file::{ENTRY, HEADER, kind, place, places, samples};
 
-/// Any flipped bit is found by opening or by `verify`.
+/// What errors call the sections.
+const NAMES: [(u32, &str); 18] = [
+    (kind::META, "meta"),
+    (kind::MEAN, "mean"),
+    (kind::ROTATION, "rotation"),
+    (kind::SEGMENTS, "segments"),
+    (kind::CENTROIDS, "centroids"),
+    (kind::CENTROIDS_PACKED, "centroids-packed"),
+    (kind::LIST_TABLE, "list-table"),
+    (kind::SCAN, "scan"),
+    (kind::REST, "rest"),
+    (kind::IDS, "ids"),
+    (kind::KEPT, "kept"),
+    (kind::ROTATION_SCALES, "rotation-scales"),
+    (kind::LIST_FACTORS, "list-factors"),
+    (kind::SPILLED, "spilled"),
+    (kind::CODEBOOKS, "codebooks"),
+    (kind::CODEBOOK_SCALES, "codebook-scales"),
+    (kind::CODEBOOK_OFFSETS, "codebook-offsets"),
+    (kind::RANGES, "ranges"),
+];
+
+/// Any flipped bit is found by opening or by `verify`, which names the section that has it and where
+/// that starts, or the byte of the padding.
 #[test]
 fn verify_finds_any_flipped_bit() {
     for (name, original) in samples() {
@@ -16,7 +39,8 @@ fn verify_finds_any_flipped_bit() {
         let mut random = Random::new(45, 1);
         // Every bit of header and table, one bit of every byte of the rest and of the padding, as
         // far as the time allows: large sections are sampled.
-        let front = HEADER + places(&original).len() * ENTRY + 4;
+        let places = places(&original);
+        let front = HEADER + places.len() * ENTRY + 4;
         let mut flips: Vec<(usize, u32)> =
             (0..front).flat_map(|at| (0..8).map(move |bit| (at, bit))).collect();
         let mut at = front;
@@ -28,8 +52,18 @@ fn verify_finds_any_flipped_bit() {
         for (at, bit) in flips {
             bytes[at] ^= 1 << bit;
             if let Ok(index) = Index::from_bytes(&bytes) {
-                let error = index.verify().map(|_| ());
-                assert!(error.is_err(), "{name}: bit {bit} of byte {at}");
+                let what = format!("{name}: bit {bit} of byte {at}");
+                let section = places.iter().find(|p| (p.offset..p.offset + p.length).contains(&at));
+                match (index.verify(), section) {
+                    (Err(OpenError::Checksum { what: found, offset, .. }), Some(section)) => {
+                        assert_eq!(offset, section.offset as u64, "{what}");
+                        assert!(NAMES.contains(&(section.kind, found)), "{what}: {found}");
+                    }
+                    (Err(OpenError::Corrupt { what: "padding", message }), None) => {
+                        assert!(message.contains(&format!("offset {at} ")), "{what}: {message}");
+                    }
+                    (other, _) => panic!("{what}: {other:?}"),
+                }
             }
             bytes[at] ^= 1 << bit;
         }
@@ -40,32 +74,12 @@ fn verify_finds_any_flipped_bit() {
 /// The error of `verify` names the section that was changed and where it starts.
 #[test]
 fn verify_names_the_section() {
-    let names = [
-        (kind::META, "meta"),
-        (kind::MEAN, "mean"),
-        (kind::ROTATION, "rotation"),
-        (kind::SEGMENTS, "segments"),
-        (kind::CENTROIDS, "centroids"),
-        (kind::CENTROIDS_PACKED, "centroids-packed"),
-        (kind::LIST_TABLE, "list-table"),
-        (kind::SCAN, "scan"),
-        (kind::REST, "rest"),
-        (kind::IDS, "ids"),
-        (kind::KEPT, "kept"),
-        (kind::ROTATION_SCALES, "rotation-scales"),
-        (kind::LIST_FACTORS, "list-factors"),
-        (kind::SPILLED, "spilled"),
-        (kind::CODEBOOKS, "codebooks"),
-        (kind::CODEBOOK_SCALES, "codebook-scales"),
-        (kind::CODEBOOK_OFFSETS, "codebook-offsets"),
-        (kind::RANGES, "ranges"),
-    ];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
     for (name, original) in samples() {
         let places = places(&original);
-        assert!(places.iter().all(|p| names.iter().any(|n| n.0 == p.kind)), "{name}");
-        for (kind, wanted) in names {
+        assert!(places.iter().all(|p| NAMES.iter().any(|n| n.0 == p.kind)), "{name}");
+        for (kind, wanted) in NAMES {
             let section = place(&places, kind);
             if section.length == 0 {
                 continue;

@@ -102,21 +102,29 @@ struct BuildJson {
     codebooks: Vec<CodebookJson>,
 }
 
+impl BuildArgs {
+    /// The configuration that the flags describe together.
+    pub(crate) fn config(&self) -> Result<IndexConfig, Failure> {
+        let config = IndexConfig {
+            metric: self.metric,
+            quantizer: self.quantizer.spec()?,
+            nlist: self.nlist,
+            spill: self.spill,
+            keep: self.keep,
+            seed: self.seed,
+            training_rows: self.training_rows,
+            encoding: if self.fast { Encoding::Fast } else { Encoding::Full },
+            anisotropic: self.codebooks.anisotropic,
+            ..IndexConfig::default()
+        };
+        config.validate().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(config)
+    }
+}
+
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let out = Output::new(&args.json);
-    let config = IndexConfig {
-        metric: args.metric,
-        quantizer: args.quantizer.spec()?,
-        nlist: args.nlist,
-        spill: args.spill,
-        keep: args.keep,
-        seed: args.seed,
-        training_rows: args.training_rows,
-        encoding: if args.fast { Encoding::Fast } else { Encoding::Full },
-        anisotropic: args.codebooks.anisotropic,
-        ..IndexConfig::default()
-    };
-    config.validate().map_err(|error| Failure::usage(error.to_string()))?;
+    let config = args.config()?;
     let source = nonius_datasets::open(&args.input)?;
     let ids = match &args.ids {
         Some(path) => Some(load_user_ids(path, source.rows())?),

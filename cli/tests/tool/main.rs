@@ -5,6 +5,7 @@ mod demo;
 mod files;
 #[cfg(feature = "hdf5")]
 mod hdf5;
+mod kills;
 mod misuse;
 mod search;
 
