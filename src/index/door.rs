@@ -64,9 +64,9 @@ pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
     }
     let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     let norm = (sum / sample.rows() as f64).sqrt();
-    // The ends are those of norms whose squares are accepted. Usual norms are left alone, which
-    // saves the multiplication.
-    let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-100, 64);
+    // The largest norms are those whose squares are accepted; the smallest are brought as far up as a power
+    // of two and its inverse go. Usual norms are left alone, which saves the multiplication.
+    let exponent = ((norm.to_bits() >> 52) as i32 - 1023).clamp(-126, 64);
     if norm == 0.0 || exponent.abs() <= 16 {
         1.0
     } else {

@@ -21,11 +21,25 @@ const TASK: usize = 256;
 const WIDENINGS: usize = 7;
 /// Iterations of k-means in as many dimensions.
 const ITERATIONS: usize = 6;
-/// Iterations of k-means where there is no other level: on some rows, and on all.
-const SINGLE_ITERATIONS: (usize, usize) = (10, 15);
-/// The most rows that one level is trained on; with 16 centroids or fewer a quarter of them: estimates are as good,
-/// in a third of the time.
-const SINGLE_ROWS: usize = 256 * CENTROIDS;
+
+/// How one level alone is trained: the most rows, and the iterations of k-means on some of them and on all.
+struct Single {
+    rows: usize,
+    /// Rows for each of those that the first iterations look at.
+    share: usize,
+    iterations: (usize, usize),
+}
+
+impl Single {
+    /// With 16 centroids or fewer, an eighth of the rows and two thirds of the iterations: estimates are as good.
+    fn of(most: usize) -> Single {
+        match most {
+            ..=16 => Single { rows: 32 * CENTROIDS, share: 2, iterations: (10, 8) },
+            _ => Single { rows: 256 * CENTROIDS, share: 4, iterations: (10, 15) },
+        }
+    }
+}
+
 /// The first iterations of one level alone have at least so many points for each centroid, if there are.
 const FEWEST_POINTS: usize = 16;
 /// Dimensions that are fitted at once: independent of all others.
@@ -92,8 +106,8 @@ fn single(
     seed: u64,
 ) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;
-    let enough = if most <= 16 { SINGLE_ROWS / 4 } else { SINGLE_ROWS };
-    let step = rows.rows().div_ceil(enough).max(1);
+    let single = Single::of(most);
+    let step = rows.rows().div_ceil(single.rows).max(1);
     let some: Vec<f32>;
     let many = match step {
         1 => rows,
@@ -107,13 +121,13 @@ fn single(
     let weights = weights.as_deref();
     let kmeans = KMeans {
         seed,
-        iterations: SINGLE_ITERATIONS.0,
-        max_points_per_centroid: (enough / most / 4).max(FEWEST_POINTS),
+        iterations: single.iterations.0,
+        max_points_per_centroid: (single.rows / most / single.share).max(FEWEST_POINTS),
         tolerance: 2e-5,
         ..KMeans::new(most.min(rows.rows()))
     };
     let begun = kmeans.fit_weighted(many, weights)?.centroids;
-    let kmeans = KMeans { iterations: SINGLE_ITERATIONS.1, ..kmeans };
+    let kmeans = KMeans { iterations: single.iterations.1, ..kmeans };
     let model = kmeans.fit_from(many, weights, begun)?;
     let mut centroids = Vec::with_capacity(most * dims);
     extend(&mut centroids, &model.centroids, most);
