@@ -77,7 +77,8 @@ pub(crate) struct Quantizer {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Codebooks {
     /// For ip and cosine with pq, opq, rvq or prq: codes leave less along a vector than across it,
-    /// where inner products above this share of the norms matter [between 0 and 1; 0.2 is usual]
+    /// where inner products above this share of the norms matter [between 0 and 1; 0.1 suits
+    /// embeddings]
     #[arg(long, value_name = "SHARE")]
     pub(crate) anisotropic: Option<f32>,
 }

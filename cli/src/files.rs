@@ -72,26 +72,24 @@ pub(crate) fn load_truth(path: &Path, queries: usize) -> Result<IdMatrix, Failur
 /// Reads the weights of `rows` vectors from a file with a number for each.
 pub(crate) fn load_weights(path: &Path, rows: usize) -> Result<Vec<f32>, Failure> {
     let weights = nonius_datasets::load_numbers(path)?;
-    if weights.len() != rows {
-        return Err(Failure::failed(format!(
-            "{}: expected {rows} weights, one for each vector, found {}",
-            path.display(),
-            weights.len()
-        )));
-    }
+    expect_each(path, "weights", rows, weights.len())?;
     Ok(weights)
+}
+
+/// Refuses a file that has not one of `what` for each of `rows` vectors.
+fn expect_each(path: &Path, what: &str, rows: usize, found: usize) -> Result<(), Failure> {
+    if found == rows {
+        return Ok(());
+    }
+    let path = path.display();
+    let message = format!("{path}: expected {rows} {what}, one for each vector, found {found}");
+    Err(Failure::failed(message))
 }
 
 /// Reads the ids of `rows` vectors from a file with one for each, in any shape.
 pub(crate) fn load_user_ids(path: &Path, rows: usize) -> Result<Vec<u64>, Failure> {
     let ids = nonius_datasets::read_ids(path)?;
-    if ids.ids().len() != rows {
-        return Err(Failure::failed(format!(
-            "{}: expected {rows} ids, one for each vector, found {}",
-            path.display(),
-            ids.ids().len()
-        )));
-    }
+    expect_each(path, "ids", rows, ids.ids().len())?;
     if let Some(row) = ids.ids().iter().position(|&id| id == NO_ID) {
         return Err(Failure::failed(format!("{}: id {row} is -1", path.display())));
     }

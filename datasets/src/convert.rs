@@ -37,7 +37,7 @@ pub fn convert(
         ControlFlow::Break(()) => Err(DatasetError::Cancelled),
     };
     if source.element() == Element::I32 && element == Element::I32 && input.format.is_strided() {
-        copy_encoded(&open_strided(&input, false)?.rows, &mut writer, &mut report)?;
+        copy_encoded(&open_strided(&input)?.rows, &mut writer, &mut report)?;
     } else {
         copy_values(&*source, &mut writer, &mut report)?;
     }

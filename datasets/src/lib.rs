@@ -120,7 +120,7 @@ pub fn map(path: impl AsRef<Path>) -> Result<Box<dyn VectorFile>, DatasetError> 
     if !location.format.is_strided() {
         return open_at(&location);
     }
-    let mut file = open_strided(&location, false)?;
+    let mut file = open_strided(&location)?;
     file.rows.map()?;
     Ok(Box::new(file))
 }
@@ -137,12 +137,12 @@ fn open_at(location: &Location) -> Result<Box<dyn VectorFile>, DatasetError> {
         format if !format.is_strided() => {
             Err(DatasetError::MissingFeature { path: path.to_owned(), feature: format.feature() })
         }
-        _ => Ok(Box::new(open_strided(location, false)?)),
+        _ => Ok(Box::new(open_strided(location)?)),
     }
 }
 
-/// Opens a file whose rows lie at a fixed stride. With `flat`, an array of one dimension counts as one column.
-fn open_strided(location: &Location, flat: bool) -> Result<strided::StridedFile, DatasetError> {
+/// Opens a file whose rows lie at a fixed stride.
+fn open_strided(location: &Location) -> Result<strided::StridedFile, DatasetError> {
     let path = location.path.as_path();
     match location.format {
         Format::Fvecs => vecs::open(path, Element::F32),
@@ -152,7 +152,7 @@ fn open_strided(location: &Location, flat: bool) -> Result<strided::StridedFile,
         Format::U8bin => bin::open(path, Element::U8),
         Format::I8bin => bin::open(path, Element::I8),
         Format::Ibin => bin::open(path, Element::I32),
-        Format::Npy => npy::open(path, flat),
+        Format::Npy => npy::open(path, false),
         Format::Hdf5 | Format::Parquet | Format::Arrow => {
             Err(DatasetError::unsupported(path, "rows at a fixed stride", "a container"))
         }
@@ -176,7 +176,7 @@ pub fn load_numbers(path: impl AsRef<Path>) -> Result<Vec<f32>, DatasetError> {
     let path = path.as_ref();
     let location = Location::parse(path)?;
     let matrix = match location.format {
-        Format::Npy => read_matrix(&open_strided(&location, true)?)?,
+        Format::Npy => read_matrix(&npy::open(&location.path, true)?)?,
         _ => load(path)?,
     };
     match matrix.dim() {

@@ -97,7 +97,7 @@ pub(crate) fn read_header(path: &Path, flat: bool) -> Result<Array, DatasetError
     Ok(Array { file, file_bytes, kind: kind.to_owned(), rows, dim, data })
 }
 
-/// Opens a file of vectors.
+/// Opens a file of vectors. With `flat`, an array of one dimension counts as one column.
 pub(crate) fn open(path: &Path, flat: bool) -> Result<StridedFile, DatasetError> {
     let Array { file, file_bytes, kind, rows, dim, data } = read_header(path, flat)?;
     let element = match kind.as_str() {

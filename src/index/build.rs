@@ -77,8 +77,8 @@ impl<'a> IndexBuilder<'a> {
     }
 
     /// Sets how much each row counts when codebooks are trained, one number for each row: how often it is asked
-    /// for, say. Weights are finite and not negative, and only their ratios matter; they change codes and
-    /// nothing else. For quantizers with codebooks (`pq`, `opq`, `rvq`, `prq`); others refuse them.
+    /// for, say. Weights are finite and not negative, and only their ratios matter; they change what
+    /// codes are trained for, not the lists. For quantizers with codebooks (`pq`, `opq`, `rvq`, `prq`); others refuse them.
     pub fn weights(mut self, weights: &'a [f32]) -> IndexBuilder<'a> {
         self.weights = Some(weights);
         self

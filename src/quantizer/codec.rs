@@ -224,6 +224,14 @@ impl Layout {
         }
     }
 
+    /// The number of codebooks; 0 for quantizers that have none.
+    pub(crate) fn codebooks(&self) -> usize {
+        match self {
+            Layout::Additive(layout) => layout.columns,
+            _ => 0,
+        }
+    }
+
     /// The numbers of the code of vector `v` of a block; `rest` is its row of the rest.
     pub(crate) fn numbers(&self, block: &[u8], v: usize, rest: &[u8]) -> Vec<u16> {
         match self {

@@ -180,7 +180,7 @@ impl Quantizer {
 
     /// The number of codebooks, of each of which a code names a centroid; 0 for quantizers without.
     pub fn codebooks(&self) -> usize {
-        self.encoder.uses().codebooks()
+        self.codec.layout().codebooks()
     }
 
     /// How many codes of increasing accuracy a code consists of: the codebooks of each part of the

@@ -47,11 +47,6 @@ impl Uses {
         }
     }
 
-    /// The number of codebooks.
-    pub(crate) fn codebooks(&self) -> usize {
-        self.layout.map_or(0, |layout| layout.columns)
-    }
-
     /// What was counted, for each codebook.
     pub(crate) fn report(&self) -> Vec<CodebookUse> {
         let of_codebook = |counts: &[u32]| {

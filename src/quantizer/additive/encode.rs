@@ -27,6 +27,8 @@ pub(crate) struct Encoder {
     pub(super) effort: Effort,
     /// How much more errors along a vector count, if they do; see [`anisotropic`].
     pub(super) ratio: Option<f32>,
+    /// The rotated mean: what is added to a vector relative to the mean for its direction.
+    pub(super) rotated_mean: Vec<f32>,
 }
 
 /// How hard the encoder tries.
@@ -59,11 +61,10 @@ impl Encoder {
     /// What a query's tables have of each centroid beside its inner product with it, where vectors
     /// have no factor; or else nothing.
     pub(crate) fn offsets(&self) -> Vec<f32> {
-        let Encoder { model, mean, rotation, codebooks, .. } = self;
+        let Encoder { model, rotated_mean: mean, codebooks, .. } = self;
         if model.frame.additive.bytes > 0 {
             return Vec::new();
         }
-        let mean = rotation.apply(&vec![0.0; mean.len()], mean);
         let of_part = |(part, levels): (Part, &Levels)| -> Vec<f32> {
             let of_mean = levels
                 .values()
@@ -74,7 +75,7 @@ impl Encoder {
                 // Norms are known to be 1: the squared one about the mean is 1 - |mean|^2 - 2 <mean, v>, of
                 // which codes that leave little along a vector know more than of |v|^2.
                 Metric::Cosine if self.ratio.is_some() => {
-                    let rest = (1.0 - dot_f32(&mean, &mean)) / model.columns() as f32;
+                    let rest = (1.0 - dot_f32(mean, mean)) / model.columns() as f32;
                     of_mean.map(|dot| 2.0 * dot - rest).collect()
                 }
                 Metric::L2 | Metric::Cosine => {
@@ -101,10 +102,6 @@ impl Encoder {
         let (columns, code_bytes) = (layout.columns, layout.code_bytes());
         let (dim, dims) = (frame.dim, frame.dims);
         let stride = layout.record_bytes();
-        let rotated_mean = match self.ratio {
-            Some(_) => self.rotation.apply(&vec![0.0; dim], &self.mean),
-            None => Vec::new(),
-        };
         let chunks = rows.chunks(ROWS * dim).zip(records.chunks_mut(ROWS * stride));
         for (chunk, (values, records)) in chunks.enumerate() {
             let first = chunk * ROWS;
@@ -134,7 +131,7 @@ impl Encoder {
                 directions.clone_from(o);
                 if frame.additive.bytes == 0 {
                     for direction in directions.chunks_exact_mut(dims) {
-                        add(direction, &rotated_mean);
+                        add(direction, &self.rotated_mean);
                     }
                 }
                 anisotropic::to_directions(dims, directions);

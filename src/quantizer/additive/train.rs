@@ -234,6 +234,7 @@ pub(crate) fn train(
             weight: estimate.weight,
         },
         mean: set.mean.to_vec(),
+        rotated_mean: rotation.apply(&vec![0.0; dim], set.mean),
         rotation,
         codebooks,
         estimate,
