@@ -81,6 +81,11 @@ pub(crate) struct Codebooks {
     /// embeddings]
     #[arg(long, value_name = "SHARE")]
     pub(crate) anisotropic: Option<f32>,
+
+    /// For rvq and prq: sums of centroids that the search for a code keeps after every level
+    /// [1 to 64; default: 8, with --fast 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) beam: Option<usize>,
 }
 
 impl Quantizer {

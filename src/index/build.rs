@@ -299,6 +299,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let options = Options {
             encoding: config.encoding,
             anisotropic: config.anisotropic,
+            beam: config.beam,
             seed: config.seed,
         };
         let encoder = codec::train(&set, &config.quantizer, &options, &mut training)?;

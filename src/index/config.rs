@@ -103,6 +103,10 @@ pub struct IndexConfig {
     /// matter, between 0 and 1 (score-aware quantization: Guo and others, ICML 2020; 0.2 there). Training and
     /// encoding take longer. Default: none, errors of all directions count alike.
     pub anisotropic: Option<f32>,
+    /// For `rvq` and `prq`: how many sums of centroids the search for a vector's code keeps after every level,
+    /// from 1 to 64. More find better codes and take longer, in proportion. Default: what
+    /// [`encoding`](IndexConfig::encoding) says.
+    pub beam: Option<usize>,
 }
 
 /// How hard the encoder tries.
@@ -133,6 +137,7 @@ impl Default for IndexConfig {
             kmeans_iterations: 10,
             encoding: Encoding::Full,
             anisotropic: None,
+            beam: None,
         }
     }
 }
@@ -151,6 +156,7 @@ impl IndexConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.quantizer.validate()?;
         self.quantizer.check_anisotropic(self.anisotropic, self.metric)?;
+        self.quantizer.check_beam(self.beam)?;
         if self.nlist == Some(0) {
             return Err(ConfigError::new("nlist", "there must be at least one list, found 0"));
         }

@@ -76,34 +76,86 @@ impl Sample {
     }
 }
 
-/// Encodes rows block by block, in parallel: `write` makes the records of a block's rows, of
-/// `record_bytes` each and not yet set, and brings them to the block's place among `places`.
-///
-/// A block's rows are checked, and copied only if their norms have to change, right before they are
-/// encoded: they come from memory once.
-pub(super) fn encode<S: Default, P: Send>(
-    frame: &Frame,
-    rows: MatrixView<'_>,
-    record_bytes: usize,
-    places: impl IndexedParallelIterator<Item = P>,
-    write: impl Fn(&mut S, &[f32], &mut [u8], P) + Sync,
-) -> Result<(), VectorError> {
-    let dim = frame.dim;
-    if rows.dim() != dim {
-        return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
+/// Codes of vectors, as an index has those of a list.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    sizes: Sizes,
+    /// What a scan reads, in blocks of 32 vectors.
+    blocks: Vec<u8>,
+    /// The rest of the bits, row by row.
+    rest: Vec<u8>,
+    len: usize,
+}
+
+/// Bytes of a block, of a vector's record, and of the end of that which no block has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) block: usize,
+    pub(super) record: usize,
+    pub(super) rest: usize,
+}
+
+impl Packed {
+    /// Encodes rows block by block, in parallel: `write` makes the records of a block's rows, which come
+    /// not yet set, and `pack` the block from its records.
+    ///
+    /// A block's rows are checked, and copied only if their norms have to change, right before they are
+    /// encoded: they come from memory once.
+    pub(super) fn encode<S: Default>(
+        frame: &Frame,
+        rows: MatrixView<'_>,
+        sizes: Sizes,
+        write: impl Fn(&mut S, &[f32], &mut [u8]) + Sync,
+        pack: impl Fn(&[u8], &mut [u8]) + Sync,
+    ) -> Result<Packed, VectorError> {
+        let (dim, len) = (frame.dim, rows.rows());
+        if rows.dim() != dim {
+            return Err(VectorError::DimMismatch { expected: dim, found: rows.dim() });
+        }
+        let mut blocks = vec![0; len.div_ceil(BLOCK) * sizes.block];
+        let mut rest = vec![0; len * sizes.rest];
+        // Chunks of no bytes cannot be made: there may be no rest.
+        let mut rests: Vec<&mut [u8]> = rest.chunks_mut((sizes.rest * BLOCK).max(1)).collect();
+        rests.resize_with(len.div_ceil(BLOCK), Default::default);
+        let buffers = || (S::default(), Vec::new(), Vec::new());
+        let refused = blocks
+            .par_chunks_mut(sizes.block)
+            .zip(rests)
+            .zip(rows.data().par_chunks(BLOCK * dim))
+            .enumerate()
+            .map_init(buffers, |(scratch, unit, records), (number, ((block, rest), rows))| {
+                let rows = accept(frame, number * BLOCK, rows, unit)?;
+                records.resize(rows.len() / dim * sizes.record, 0);
+                write(scratch, rows, records);
+                pack(records, block);
+                let head = sizes.record - sizes.rest;
+                for (i, record) in records.chunks_exact(sizes.record).enumerate() {
+                    rest[i * sizes.rest..(i + 1) * sizes.rest].copy_from_slice(&record[head..]);
+                }
+                Ok(())
+            })
+            .find_first(Result::is_err);
+        refused.unwrap_or(Ok(()))?;
+        Ok(Packed { sizes, blocks, rest, len })
     }
-    let buffers = || (S::default(), Vec::new(), Vec::new());
-    let refused = places
-        .zip(rows.data().par_chunks(BLOCK * dim))
-        .enumerate()
-        .map_init(buffers, |(scratch, unit, records), (number, (place, rows))| {
-            let rows = accept(frame, number * BLOCK, rows, unit)?;
-            records.resize(rows.len() / dim * record_bytes, 0);
-            write(scratch, rows, records, place);
-            Ok(())
-        })
-        .find_first(Result::is_err);
-    refused.unwrap_or(Ok(()))
+
+    /// The number of vectors.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of codes and factors of a vector.
+    pub(super) fn bytes_per_vector(&self) -> usize {
+        self.sizes.record
+    }
+
+    /// The block of a vector, its number there, and its row of the rest.
+    pub(super) fn place(&self, i: usize) -> (&[u8], usize, &[u8]) {
+        assert!(i < self.len, "vector {i} of {}", self.len);
+        let Sizes { block, rest, .. } = self.sizes;
+        let of_block = &self.blocks[i / BLOCK * block..(i / BLOCK + 1) * block];
+        (of_block, i % BLOCK, &self.rest[i * rest..(i + 1) * rest])
+    }
 }
 
 /// Checks rows, of which the first has number `first`. Returns them, or copies of unit norm in `unit`

@@ -125,6 +125,8 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// The threshold of errors for inner products; see [`IndexConfig`](crate::IndexConfig::anisotropic).
     pub(crate) anisotropic: Option<f32>,
+    /// Sums that the search for codes keeps, if not as many as `encoding` says.
+    pub(crate) beam: Option<usize>,
     /// The seed of everything random.
     pub(crate) seed: u64,
 }

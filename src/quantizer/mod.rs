@@ -168,6 +168,9 @@ pub(crate) const CODEBOOK_BYTES: std::ops::RangeInclusive<usize> = 5..=256;
 /// The most bits of the number of a centroid.
 pub(crate) const MAX_COLUMN_BITS: u32 = 12;
 
+/// Sums that the search for a code may keep.
+const BEAMS: std::ops::RangeInclusive<usize> = 1..=64;
+
 /// Bits of scalar quantizers with one level, and of the second level where there are two.
 const SCALAR_BITS: std::ops::RangeInclusive<u32> = scalar::SCAN_BITS..=8;
 const SECOND_BITS: std::ops::RangeInclusive<u32> = 1..=8;
@@ -325,6 +328,20 @@ impl QuantizerSpec {
         }
         if self.family() != Family::Additive {
             return complain(format!("expected pq, opq, rvq or prq, found {self}"));
+        }
+        Ok(())
+    }
+
+    /// Checks how many sums a search for codes keeps.
+    pub(crate) fn check_beam(&self, beam: Option<usize>) -> Result<(), ConfigError> {
+        let Some(beam) = beam else { return Ok(()) };
+        let complain = |message: String| Err(ConfigError::new("beam", message));
+        if !BEAMS.contains(&beam) {
+            let (least, most) = (BEAMS.start(), BEAMS.end());
+            return complain(format!("expected {least} to {most}, found {beam}"));
+        }
+        if !matches!(self, QuantizerSpec::Rvq { .. } | QuantizerSpec::ProductRvq { .. }) {
+            return complain(format!("expected rvq or prq, found {self}"));
         }
         Ok(())
     }

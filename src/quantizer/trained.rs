@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use nonius_simd::BLOCK;
-use rayon::prelude::*;
-
-use super::alone::{Sample, encode, prepare, rotate_back};
+use super::alone::{Packed, Sample, Sizes, prepare, rotate_back};
 use super::codec::{self, Codec, EncodeScratch, Encoder, Layout, Loaded, Query, ScanScratch};
 use super::frame::Options;
 use super::saq::Segment;
@@ -27,6 +24,8 @@ pub struct QuantizerConfig {
     pub encoding: Encoding,
     /// For inner products: see [`IndexConfig::anisotropic`](crate::IndexConfig::anisotropic).
     pub anisotropic: Option<f32>,
+    /// For `rvq` and `prq`: see [`IndexConfig::beam`](crate::IndexConfig::beam).
+    pub beam: Option<usize>,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -38,6 +37,7 @@ impl Default for QuantizerConfig {
             quantizer: QuantizerSpec::saq(4.0),
             encoding: Encoding::Full,
             anisotropic: None,
+            beam: None,
             seed: 0,
         }
     }
@@ -75,27 +75,23 @@ pub struct Quantizer {
 #[derive(Clone, Debug)]
 pub struct Codes {
     layout: Layout,
-    /// What a scan reads, in blocks of 32, as an index has them.
-    blocks: Vec<u8>,
-    /// The rest of the bits, row by row.
-    rest: Vec<u8>,
-    len: usize,
+    packed: Packed,
 }
 
 impl Codes {
     /// The number of vectors.
     pub fn len(&self) -> usize {
-        self.len
+        self.packed.len()
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Bytes of codes and factors of a vector.
     pub fn bytes_per_vector(&self) -> usize {
-        self.layout.record_bytes()
+        self.packed.bytes_per_vector()
     }
 
     /// The numbers that the code of vector `i` consists of: of a centroid of each codebook, those of a part
@@ -105,23 +101,15 @@ impl Codes {
     /// # Panics
     /// If `i` is not below [`len`](Codes::len).
     pub fn code(&self, i: usize) -> Vec<u16> {
-        let (block, v, rest) = self.place(i);
+        let (block, v, rest) = self.packed.place(i);
         self.layout.numbers(block, v, rest)
     }
 
     /// How the codes use each codebook; empty for quantizers that have none.
     pub fn uses(&self) -> Vec<CodebookUse> {
         let mut uses = self.layout.uses();
-        (0..self.len).for_each(|i| uses.count(self.code(i).into_iter()));
+        (0..self.len()).for_each(|i| uses.count(self.code(i).into_iter()));
         uses.report()
-    }
-
-    /// The block of a vector, its number there, and its row of the rest.
-    fn place(&self, i: usize) -> (&[u8], usize, &[u8]) {
-        assert!(i < self.len, "vector {i} of {}", self.len);
-        let (size, rest) = (self.layout.block_bytes(), self.layout.rest_bytes());
-        let block = &self.blocks[i / BLOCK * size..(i / BLOCK + 1) * size];
-        (block, i % BLOCK, &self.rest[i * rest..(i + 1) * rest])
     }
 }
 
@@ -158,10 +146,12 @@ impl Quantizer {
     }
 
     fn train_on(sample: Sample, config: &QuantizerConfig) -> Result<Quantizer, BuildError> {
-        let QuantizerConfig { metric, quantizer: spec, encoding, anisotropic, seed } = *config;
+        let QuantizerConfig { metric, quantizer: spec, encoding, anisotropic, beam, seed } =
+            *config;
         spec.validate()?;
         spec.check_anisotropic(anisotropic, metric)?;
-        let options = Options { encoding, anisotropic, seed };
+        spec.check_beam(beam)?;
+        let options = Options { encoding, anisotropic, beam, seed };
         let encoder = codec::train(&sample.training_set(), &spec, &options, &mut |_, _| Ok(()))?;
         let codec = Codec::of(&encoder)
             .map_err(|error| WriteError::new(Path::new("(memory)"), "allocating", error))?;
@@ -195,27 +185,18 @@ impl Quantizer {
     /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
     pub fn encode(&self, rows: MatrixView<'_>) -> Result<Codes, VectorError> {
         let layout = self.codec.layout();
-        let (stride, head, rest_bytes) =
-            (layout.record_bytes(), layout.head_bytes(), layout.rest_bytes());
-        let len = rows.rows();
-        let mut blocks = vec![0; len.div_ceil(BLOCK) * layout.block_bytes()];
-        let mut rest = vec![0; len * rest_bytes];
-        // Chunks of no bytes cannot be made: there may be no rest.
-        let mut rests: Vec<&mut [u8]> = rest.chunks_mut((rest_bytes * BLOCK).max(1)).collect();
-        rests.resize_with(len.div_ceil(BLOCK), Default::default);
-        let places = blocks.par_chunks_mut(layout.block_bytes()).zip(rests);
-        let write = |scratch: &mut EncodeScratch,
-                     rows: &[f32],
-                     records: &mut [u8],
-                     (block, rest): (&mut [u8], &mut [u8])| {
-            self.encoder.encode_rows(rows, None, scratch, records);
-            layout.pack_block(records, stride, block);
-            for (i, record) in records.chunks_exact(stride).enumerate() {
-                rest[i * rest_bytes..(i + 1) * rest_bytes].copy_from_slice(&record[head..]);
-            }
+        let sizes = Sizes {
+            block: layout.block_bytes(),
+            record: layout.record_bytes(),
+            rest: layout.rest_bytes(),
         };
-        encode(self.encoder.frame(), rows, stride, places, write)?;
-        Ok(Codes { layout, blocks, rest, len })
+        let write = |scratch: &mut EncodeScratch, rows: &[f32], records: &mut [u8]| {
+            self.encoder.encode_rows(rows, None, scratch, records);
+        };
+        let pack =
+            |records: &[u8], block: &mut [u8]| layout.pack_block(records, sizes.record, block);
+        let packed = Packed::encode(self.encoder.frame(), rows, sizes, write, pack)?;
+        Ok(Codes { layout, packed })
     }
 
     /// The vector that code `i` stands for: `dim` values. For cosine it approximates the vector
@@ -234,7 +215,7 @@ impl Quantizer {
     /// As [`decode`](Quantizer::decode).
     pub fn decode_levels(&self, codes: &Codes, i: usize, levels: usize) -> Vec<f32> {
         self.check(codes);
-        let (block, v, rest) = codes.place(i);
+        let (block, v, rest) = codes.packed.place(i);
         let rotated = match levels {
             0 => vec![0.0; self.encoder.frame().dims],
             _ => self.codec.point(block, v, rest, levels),
@@ -264,11 +245,11 @@ impl Quantizer {
         let mut scratch = ScanScratch::default();
         let unit = frame.scale.recip();
         let estimate = |i: usize| {
-            let (block, v, rest) = codes.place(i);
+            let (block, v, rest) = codes.packed.place(i);
             let key = codec.refine(&query, &view, block, v, rest, &mut scratch);
             frame.metric.distance_of_key(key * unit * unit)
         };
-        Ok((0..codes.len).map(estimate).collect())
+        Ok((0..codes.len()).map(estimate).collect())
     }
 
     /// Estimates the distance of the vector that code `i` stands for to every code: between vectors of which
@@ -341,6 +322,38 @@ mod tests {
         assert_eq!(rvq.decode(&codes, 7), rvq.decode_levels(&codes, 7, 1000));
         for (found, level) in codes.uses().iter().zip(0..) {
             assert_eq!((found.used, found.centroids), (256, 256), "level {level}");
+        }
+    }
+
+    #[test]
+    fn wider_beams_leave_less() {
+        let vectors = data(3000, 20);
+        let errors: Vec<f64> = [1, 3, 8, 64]
+            .map(|beam| {
+                let (quantizer, beam) = ("rvq4:8B".parse().unwrap(), Some(beam));
+                let config = QuantizerConfig { quantizer, beam, ..QuantizerConfig::default() };
+                let rvq = Quantizer::train(vectors.view(), &config).unwrap();
+                left(&rvq, &rvq.encode(vectors.view()).unwrap(), &vectors, rvq.levels())
+            })
+            .into();
+        assert!(errors.windows(2).all(|pair| pair[1] < 0.99 * pair[0]), "{errors:?}");
+    }
+
+    #[test]
+    fn every_centroid_is_used_where_most_vectors_are_copies() {
+        // 1500 different vectors, of which the first few are most of the sample.
+        let distinct = data(1500, 12);
+        let mut random = Random::new(9, 0);
+        let mut vectors = distinct.data().to_vec();
+        for _ in 0..9000 {
+            let row = (1500.0f64.powf(random.unit()) - 1.0) as usize;
+            vectors.extend_from_slice(distinct.row(row));
+        }
+        let vectors = Matrix::new(12, vectors).unwrap();
+        for name in ["pq:8B", "opq:5B", "rvq:9B", "prq:2x11B", "pq4:8B"] {
+            let quantizer = train_on(&vectors, Metric::L2, name);
+            let uses = quantizer.encode(vectors.view()).unwrap().uses();
+            assert!(uses.iter().all(|of| of.used == of.centroids), "{name}: {uses:?}");
         }
     }
 

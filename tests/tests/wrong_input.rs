@@ -225,7 +225,7 @@ fn a_configuration_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn thresholds_and_weights_that_make_no_sense_are_refused() {
+fn thresholds_beams_and_weights_that_make_no_sense_are_refused() {
     let (base, _) = synthetic(300, 12, 3);
     for (threshold, metric, quantizer, fact) in [
         (0.0, Metric::Cosine, "pq:6B", "between 0 and 1"),
@@ -247,6 +247,22 @@ fn thresholds_and_weights_that_make_no_sense_are_refused() {
             ..QuantizerConfig::default()
         };
         says(&Quantizer::train(base.view(), &config).unwrap_err(), &["anisotropic", fact]);
+    }
+    for (beam, quantizer, fact) in [
+        (0, "rvq:6B", "1 to 64, found 0"),
+        (65, "prq:2x6B", "found 65"),
+        (8, "pq:6B", "found pq:6B"),
+    ] {
+        let config = IndexConfig { beam: Some(beam), ..config(Metric::L2, quantizer, 1) };
+        let error = build_error(&base, &config);
+        assert!(matches!(error, BuildError::Config(_)), "{error:?}");
+        says(&error, &["beam", fact]);
+        let config = QuantizerConfig {
+            quantizer: config.quantizer,
+            beam: config.beam,
+            ..QuantizerConfig::default()
+        };
+        says(&Quantizer::train(base.view(), &config).unwrap_err(), &["beam", fact]);
     }
     let good = vec![1.0f32; 300];
     let with = |at: usize, weight: f32| {

@@ -115,6 +115,7 @@ impl BuildArgs {
             training_rows: self.training_rows,
             encoding: if self.fast { Encoding::Fast } else { Encoding::Full },
             anisotropic: self.codebooks.anisotropic,
+            beam: self.codebooks.beam,
             ..IndexConfig::default()
         };
         config.validate().map_err(|error| Failure::usage(error.to_string()))?;

@@ -143,6 +143,7 @@ pub(crate) fn run(args: &QualityArgs) -> Result<(), Failure> {
             seed: args.seed,
             encoding: if args.fast { Encoding::Fast } else { Encoding::Full },
             anisotropic: args.codebooks.anisotropic,
+            beam: args.codebooks.beam,
             ..IndexConfig::default()
         };
         rows.push(nonius::quality(&base, &queries, &ids, truth.k(), &config)?);

@@ -45,6 +45,10 @@ const FEWEST_POINTS: usize = 16;
 /// Dimensions that are fitted at once: independent of all others.
 const COLUMNS: usize = 16;
 
+/// How often unused centroids are looked for after the last fit, where one has fewer vectors than this.
+const REVIVALS: usize = 8;
+const FEW_USES: u32 = 4;
+
 /// What the search takes pains for while codebooks are still to change.
 const TRAINING: Effort = Effort { beam: 4, sweeps: 1 };
 
@@ -157,12 +161,14 @@ impl Begun {
     }
 
     /// Fits all levels to the codes of the vectors (`rows x dims`) once more, and chooses these anew,
-    /// [`ROUNDS`] times, if there is more than one; returns the centroids.
+    /// [`ROUNDS`] times, if there is more than one; returns the centroids, of which the encoder, with its
+    /// `effort`, uses all if it can.
     pub(super) fn finish(
         self,
         &Part { dims, centroids: most, .. }: &Part,
         vectors: &[f32],
         weights: Option<&[f32]>,
+        effort: Effort,
         progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<Vec<f32>, BuildError> {
         let Begun { levels, mut centroids, mut codes, .. } = self;
@@ -177,6 +183,20 @@ impl Begun {
             revive(dims, levels, &left, &mut codes, &mut centroids);
         }
         fit(dims, levels, vectors, weights, &codes, &mut centroids);
+        // The fit shortens a centroid of one vector so much that it may be of no use again, and the encoder
+        // searches harder: where centroids have few vectors (most of a sample are copies, say), the encoder
+        // itself shows which are left, and no fit follows.
+        let rare =
+            |codes: &[u16]| count_uses(levels, most, codes).iter().any(|&uses| uses < FEW_USES);
+        for _ in 0..REVIVALS {
+            if !rare(&codes) {
+                break;
+            }
+            let left = encode(&Levels::new(dims, most, &centroids), vectors, effort, &mut codes);
+            if revive(dims, levels, &left, &mut codes, &mut centroids) == 0 {
+                break;
+            }
+        }
         Ok(centroids)
     }
 }
@@ -471,13 +491,19 @@ fn shrink(means: &mut [[f32; COLUMNS]], counts: &[f32], variance: &[f64; COLUMNS
 }
 
 /// Gives every centroid that no code names to the vector of which the codes leave most, which takes
-/// it instead of its own of that level.
-fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u16], centroids: &mut [f32]) {
+/// it instead of its own of that level. Returns how many were given away.
+fn revive(
+    dims: usize,
+    levels: usize,
+    left: &[f32],
+    codes: &mut [u16],
+    centroids: &mut [f32],
+) -> usize {
     let most = centroids.len() / dims / levels;
     let mut used = count_uses(levels, most, codes);
     let unused: Vec<usize> = (0..used.len()).filter(|&number| used[number] == 0).collect();
     if unused.is_empty() {
-        return;
+        return 0;
     }
     let mut by_error: Vec<(f32, usize)> = left
         .chunks_exact(dims)
@@ -487,12 +513,13 @@ fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u16], centroids
         .collect();
     by_error.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut rows = by_error.into_iter().filter(|&(left_sq, _)| left_sq > 0.0);
+    let mut revived = 0;
     for number in unused {
         // A vector whose centroid nobody else has would only leave another one unused.
         let (level, code) = (number / most, number % most);
         let found = rows
             .find(|&(_, row)| used[level * most + usize::from(codes[row * levels + level])] > 1);
-        let Some((_, row)) = found else { return };
+        let Some((_, row)) = found else { break };
         let before = level * most + usize::from(codes[row * levels + level]);
         for d in 0..dims {
             centroids[number * dims + d] = centroids[before * dims + d] + left[row * dims + d];
@@ -500,7 +527,9 @@ fn revive(dims: usize, levels: usize, left: &[f32], codes: &mut [u16], centroids
         used[before] -= 1;
         used[number] += 1;
         codes[row * levels + level] = code as u16;
+        revived += 1;
     }
+    revived
 }
 
 #[cfg(test)]

@@ -22,12 +22,13 @@ use crate::train::Pca;
 /// Rows that one task encodes.
 const TASK: usize = 256;
 
-/// The effort that stands for an [`Encoding`].
-fn effort(encoding: Encoding) -> Effort {
-    match encoding {
-        Encoding::Full => Effort { beam: 8, sweeps: 2 },
-        Encoding::Fast => Effort { beam: 3, sweeps: 1 },
-    }
+/// The effort that stands for an [`Encoding`], with another beam if one is asked for.
+fn effort(encoding: Encoding, beam: Option<usize>) -> Effort {
+    let (usual, sweeps) = match encoding {
+        Encoding::Full => (8, 2),
+        Encoding::Fast => (3, 1),
+    };
+    Effort { beam: beam.unwrap_or(usual), sweeps }
 }
 
 /// How a quantizer turns dimensions.
@@ -83,7 +84,7 @@ pub(crate) fn train(
     options: &Options,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
 ) -> Result<Encoder, BuildError> {
-    let Options { encoding, anisotropic, seed } = *options;
+    let Options { encoding, anisotropic, beam, seed } = *options;
     let dim = set.sample.dim();
     let dims = dim.next_multiple_of(8);
     let budget = spec.budget(dim).unwrap_or(0);
@@ -160,6 +161,7 @@ pub(crate) fn train(
     parts = shorter;
 
     let columns = columns_of(&parts);
+    let effort = effort(encoding, beam);
     let mut centroids = Vec::with_capacity(parts.len());
     let mut own = Vec::new();
     for (part, begun) in parts.iter().zip(begun) {
@@ -167,7 +169,7 @@ pub(crate) fn train(
         let steps = learnt + columns + last;
         let done = learnt + columns;
         let mut report = |round| progress(done + round, steps);
-        centroids.push(begun.finish(part, &own, set.weights, &mut report)?);
+        centroids.push(begun.finish(part, &own, set.weights, effort, &mut report)?);
     }
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
@@ -186,7 +188,6 @@ pub(crate) fn train(
             (rotation, turned)
         }
     };
-    let effort = effort(encoding);
     let ratio = anisotropic.map(|threshold| anisotropic::ratio(threshold, dim));
     let directions = ratio.map(|_| {
         let mut directions = match factorless {
@@ -323,7 +324,8 @@ mod tests {
         TrainingSet { sample, mean, lists: None, metric, scale: 1.0, weights: None }
     }
 
-    const OPTIONS: Options = Options { encoding: Encoding::Full, anisotropic: None, seed: 1 };
+    const OPTIONS: Options =
+        Options { encoding: Encoding::Full, anisotropic: None, beam: None, seed: 1 };
 
     fn train_on(dim: usize, values: &[f32], name: &str) -> Result<Encoder, BuildError> {
         let sample = MatrixView::new(dim, values).unwrap();

@@ -1,8 +1,6 @@
 //! The quantizer by itself: vectors in, codes out, without an index.
 
-use nonius_simd::BLOCK;
-use rayon::prelude::*;
-
+use super::encode::EncodeScratch;
 use super::layout::Layout;
 use super::query::{QueryModel, Tables};
 use super::refine::RefineScratch;
@@ -12,7 +10,7 @@ use crate::error::{BuildError, SearchError, VectorError};
 use crate::index::Encoding;
 use crate::matrix::MatrixView;
 use crate::metric::Metric;
-use crate::quantizer::alone::{Sample, check_spec, encode, rotate, rotate_back};
+use crate::quantizer::alone::{Packed, Sample, Sizes, check_spec, rotate, rotate_back};
 use crate::quantizer::view::View;
 use crate::quantizer::{Family, QuantizerSpec};
 
@@ -66,11 +64,7 @@ pub struct Saq {
 #[derive(Clone, Debug)]
 pub struct SaqCodes {
     layout: Layout,
-    /// First-stage groups and factors, in blocks of 32.
-    blocks: Vec<u8>,
-    /// The rest of the bits, row by row.
-    rest: Vec<u8>,
-    len: usize,
+    packed: Packed,
 }
 
 /// An estimated distance and how far it may be off.
@@ -88,27 +82,17 @@ pub struct Estimate {
 impl SaqCodes {
     /// The number of vectors.
     pub fn len(&self) -> usize {
-        self.len
+        self.packed.len()
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Bytes of codes and factors of a vector.
     pub fn bytes_per_vector(&self) -> usize {
-        self.layout.record_bytes()
-    }
-
-    fn block(&self, i: usize) -> &[u8] {
-        let size = self.layout.block_bytes();
-        &self.blocks[i / BLOCK * size..(i / BLOCK + 1) * size]
-    }
-
-    fn rest(&self, i: usize) -> &[u8] {
-        let size = self.layout.rest_bytes;
-        &self.rest[i * size..(i + 1) * size]
+        self.packed.bytes_per_vector()
     }
 
     /// The integer code of vector `i`: one number for each dimension after rotation (the
@@ -120,8 +104,8 @@ impl SaqCodes {
     /// # Panics
     /// If `i` is not below [`len`](SaqCodes::len).
     pub fn code(&self, i: usize) -> Vec<u16> {
-        assert!(i < self.len, "vector {i} of {}", self.len);
-        self.layout.numbers(self.block(i), i % BLOCK, self.rest(i))
+        let (block, v, rest) = self.packed.place(i);
+        self.layout.numbers(block, v, rest)
     }
 }
 
@@ -157,25 +141,18 @@ impl Saq {
     /// [`VectorError`] for another dimension, or vectors that the metric does not accept.
     pub fn encode(&self, rows: MatrixView<'_>) -> Result<SaqCodes, VectorError> {
         let layout = self.layout.clone();
-        let stride = layout.record_bytes();
-        let len = rows.rows();
-        let mut blocks = vec![0; len.div_ceil(BLOCK) * layout.block_bytes()];
-        let mut rest = vec![0; len * layout.rest_bytes];
-        // Chunks of no bytes cannot be made: a plan may leave nothing to the rest.
-        let rest_chunk = (layout.rest_bytes * BLOCK).max(1);
-        let mut rests: Vec<&mut [u8]> = rest.chunks_mut(rest_chunk).collect();
-        rests.resize_with(len.div_ceil(BLOCK), Default::default);
-        let places = blocks.par_chunks_mut(layout.block_bytes()).zip(rests);
-        let frame = &self.encoder.model.frame;
-        encode(frame, rows, stride, places, |scratch, rows, records, (block, rest)| {
+        let sizes = Sizes {
+            block: layout.block_bytes(),
+            record: layout.record_bytes(),
+            rest: layout.rest_bytes,
+        };
+        let write = |scratch: &mut EncodeScratch, rows: &[f32], records: &mut [u8]| {
             self.encoder.encode_rows(&layout, rows, None, scratch, records);
-            layout.pack_block(records, stride, block);
-            let size = layout.rest_bytes;
-            for (i, record) in records.chunks_exact(stride).enumerate() {
-                rest[i * size..(i + 1) * size].copy_from_slice(&record[layout.rest_start()..]);
-            }
-        })?;
-        Ok(SaqCodes { layout, blocks, rest, len })
+        };
+        let pack =
+            |records: &[u8], block: &mut [u8]| layout.pack_block(records, sizes.record, block);
+        let packed = Packed::encode(&self.encoder.model.frame, rows, sizes, write, pack)?;
+        Ok(SaqCodes { layout, packed })
     }
 
     /// The vector that code `i` stands for: `dim` values. For cosine it approximates the vector
@@ -194,10 +171,10 @@ impl Saq {
     /// As [`decode`](Saq::decode).
     pub fn decode_bits(&self, codes: &SaqCodes, i: usize, bits: u32) -> Vec<f32> {
         self.check(codes);
-        assert!(i < codes.len, "vector {i} of {}", codes.len);
+        let (block, v, rest) = codes.packed.place(i);
         let model = &self.encoder.model;
         let point = QueryModel { model, layout: &codes.layout };
-        let rotated = point.point(codes.block(i), i % BLOCK, codes.rest(i), bits);
+        let rotated = point.point(block, v, rest, bits);
         rotate_back(&model.frame, &self.encoder.rotation, &self.encoder.mean, &rotated)
     }
 
@@ -226,10 +203,9 @@ impl Saq {
             Metric::Cosine => 0.5,
             Metric::L2 | Metric::InnerProduct => inverse * inverse,
         };
-        Ok((0..codes.len)
+        Ok((0..codes.len())
             .map(|i| {
-                let block = codes.block(i);
-                let (v, rest) = (i % BLOCK, codes.rest(i));
+                let (block, v, rest) = codes.packed.place(i);
                 let key = estimator.refine(&tables, &view, block, v, rest, &mut scratch);
                 Estimate {
                     distance: model.frame.metric.distance_of_key(key * inverse * inverse),
@@ -347,7 +323,8 @@ mod tests {
         let scan_bits = layout.segments[0].scan_bits;
         for i in 0..40 {
             // The first stage alone holds the top bits of every dimension.
-            let mut record = codes.layout.record(codes.block(i), i % BLOCK, codes.rest(i));
+            let (block, v, rest) = codes.packed.place(i);
+            let mut record = layout.record(block, v, rest);
             record[layout.rest_start()..].fill(0);
             let mut top = vec![0; layout.dims];
             layout.unpack_codes(&record, &mut top);
