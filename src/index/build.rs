@@ -244,7 +244,9 @@ impl<'a, 'p> Job<'a, 'p> {
             check_weights(weights, rows)?;
         }
         let fits = (SAMPLE_BYTES / (4 * dim)).max(256);
-        let wanted = config.training_rows.min(fits).max(nlist.saturating_mul(ROWS_PER_LIST));
+        let useful = codec::training_rows(&config.quantizer, nlist == 1);
+        let wanted = config.training_rows.min(fits).min(useful);
+        let wanted = wanted.max(nlist.saturating_mul(ROWS_PER_LIST));
         let (mut sample, row_numbers) =
             sample_rows_with(source, wanted.min(rows), config.seed, progress)?;
         let weights = match weights {

@@ -38,6 +38,15 @@ pub(crate) struct EncodeScratch {
     scaled: Vec<f32>,
 }
 
+/// The sample rows that training a quantizer looks at, of as many as there are; `flat`: for vectors without
+/// lists.
+pub(crate) fn training_rows(spec: &QuantizerSpec, flat: bool) -> usize {
+    match spec.family() {
+        Family::Additive if flat => additive::training_rows(spec),
+        _ => usize::MAX,
+    }
+}
+
 /// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
 pub(crate) fn train(
     set: &TrainingSet<'_>,

@@ -48,7 +48,7 @@ mod train;
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use parts::{Part, cut};
 pub(crate) use query::{Loaded, QueryModel, Tables};
-pub(crate) use train::train;
+pub(crate) use train::{train, training_rows};
 
 use nonius_simd::BLOCK;
 

@@ -30,6 +30,11 @@ struct Single {
     iterations: (usize, usize),
 }
 
+/// The rows that one level of `most` centroids is trained on at most.
+pub(super) fn rows_of_single(most: usize) -> usize {
+    Single::of(most).rows
+}
+
 impl Single {
     /// With 16 centroids or fewer, an eighth of the rows and two thirds of the iterations: estimates are as good.
     fn of(most: usize) -> Single {

@@ -77,6 +77,15 @@ impl Recipe {
     }
 }
 
+/// The sample rows that training looks at, for vectors without lists; more are as good as none.
+pub(crate) fn training_rows(spec: &QuantizerSpec) -> usize {
+    match Recipe::of(spec) {
+        // Nothing is learnt but codebooks of one level.
+        Recipe { turn: Turn::No, parts: None, bits } => residual::rows_of_single(1 << bits),
+        _ => usize::MAX,
+    }
+}
+
 /// Trains a quantizer; `progress` is told how much is done of how much, and may end it.
 pub(crate) fn train(
     set: &TrainingSet<'_>,
