@@ -142,8 +142,10 @@ pub(crate) fn encode_segment(
             // Quotients first: the squares of huge vectors would overflow.
             let across = (norm_sq[j] / dot[j]) * (square[j] / dot[j]);
             // The best scale is nearly proportional to the step: change the step as rounding
-            // changed the scale, unless that was beyond its range.
-            let mended = inverse[j] * (exact / stored).clamp(0.98, 1.02);
+            // changed the scale. A vector that is too small for the smallest scale gets a code in
+            // units of that one: coarser, but not longer than the vector.
+            let off = exact / stored;
+            let mended = if off < 0.98 { 1.0 / stored } else { inverse[j] * off.min(1.02) };
             let better = across < best[j];
             best[j] = if better { across } else { best[j] };
             inverse_step[j] = if better { mended } else { inverse_step[j] };
@@ -285,6 +287,39 @@ mod tests {
             let quick = cost(Effort { steps: 1, sweeps: 0 });
             let full = cost(FULL);
             assert!(full < quick, "{bits} bits: {full} against {quick}");
+        }
+    }
+
+    /// Vectors far smaller than the unit have coarse codes, but none that are longer than they are by more than
+    /// the smallest steps: half of one from rounding, and one more by the descent.
+    #[test]
+    fn small_vectors_are_not_enlarged() {
+        for bits in 1..=13 {
+            let mut o = gaussian(24, 90 + u64::from(bits));
+            // Down to half of the norm that is dropped.
+            for o in &mut o {
+                for (j, o) in o.iter_mut().enumerate() {
+                    *o *= 0.5f32.powf(j as f32 * 0.75);
+                }
+            }
+            let format = ScaleFormat::of_bits(bits);
+            let (mut u, unit) = (vec![[0.0; BLOCK]; o.len()], GAUSSIAN_STEP[bits as usize]);
+            let limit = ((1u32 << bits) - 1) as f32 / 2.0;
+            let mut code = SegmentCode::new(&mut u);
+            encode_segment(&o, bits, unit, format, FULL, 0.4, &mut code);
+            let (scale, scale_code) = (code.scale, code.scale_code);
+            let mut smallest = 0;
+            for j in (0..BLOCK).filter(|&j| scale_code[j] == 1) {
+                smallest += 1;
+                for (o, u) in o.iter().zip(&u) {
+                    let error = (u[j] * scale[j] - o[j]).abs();
+                    // Of the largest values what the bits do not reach is cut off.
+                    let cut = (o[j].abs() - limit * scale[j]).max(0.0);
+                    let most = 1.51 * scale[j] + cut;
+                    assert!(error <= most, "{bits} bits, lane {j}: {} {}", o[j], u[j]);
+                }
+            }
+            assert!(smallest > 0, "{bits} bits: {scale_code:?}");
         }
     }
 
