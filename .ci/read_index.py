@@ -18,7 +18,7 @@ KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
     13: "list-factors", 14: "spilled", 15: "codebooks", 16: "codebook-scales",
-    17: "codebook-offsets", 18: "ranges",
+    17: "codebook-offsets", 18: "ranges", 19: "list-checksums",
 }
 
 # The kinds that only some quantizers have.
@@ -89,7 +89,7 @@ class Index:
             kind, flags, offset, length, checksum, alignment, reserved = struct.unpack_from(
                 "<IIQQIIQ", data, 128 + 40 * n)
             name = KINDS[kind]
-            expect(f"{name}: flags and reserved", (flags, reserved), (0, 0))
+            expect(f"{name}: flags and reserved", (flags, reserved), (int(kind == 19), 0))
             expect(f"{name}: offset", offset, up(end, alignment))
             expect(f"{name}: padding", data[end:offset].strip(b"\0"), b"")
             end = offset + length
@@ -131,6 +131,7 @@ class Index:
             "centroids-packed": up(rows, 16) * dims,
             "centroids": 2 * rows * dims,
             "list-table": 24 * (self.nlist + 1),
+            "list-checksums": 4 * self.nlist * (2 if keep else 1),
             "scan": blocks * self.block_bytes,
             "spilled": place_bytes * spilled,
             "rest": self.count * self.rest_bytes,
@@ -167,6 +168,17 @@ class Index:
                       for n in range(self.nlist + 1)]
         expect("first entry of list-table", self.table[0], (0, 0, 0))
         expect("last entry of list-table", self.table[-1], (self.count, blocks, spilled))
+        checksums = array("I", part["list-checksums"])
+        for list_ in range(self.nlist):
+            (vector, block, copy), (vectors, blocks_, copies) = self.table[list_:list_ + 2]
+            pieces = [("scan", block, blocks_, self.block_bytes), ("spilled", copy, copies, place_bytes),
+                      ("rest", vector, vectors, self.rest_bytes), ("ids", vector, vectors, self.id_bytes)]
+            whole = b"".join(part[name][first * size:last * size] for name, first, last, size in pieces)
+            expect(f"checksum of list {list_}", checksums[list_], crc32c(whole))
+            if keep:
+                size = dim * [0, 2, 4][keep]
+                expect(f"checksum of the kept vectors of list {list_}", checksums[self.nlist + list_],
+                       crc32c(part["kept"][vector * size:vectors * size]))
         places = array("I" if place_bytes == 4 else "Q", part["spilled"])
         copied = set()
         for list_ in range(self.nlist):

@@ -312,6 +312,23 @@ pub enum SearchError {
         /// What was found.
         found: String,
     },
+    /// A list is not what was written, in an index that was opened with
+    /// [`check_lists`](crate::OpenOptions::check_lists).
+    #[error("list {list} is damaged: the checksum of its {what} does not match")]
+    Damaged {
+        /// The number of the list.
+        list: usize,
+        /// What of it: `codes`, to which ids belong, or `kept vectors`.
+        what: &'static str,
+    },
+    /// The mapped file has become shorter.
+    #[error("the index file had {expected} bytes when it was mapped and has {found} now")]
+    Shortened {
+        /// The length when it was mapped.
+        expected: u64,
+        /// The length now.
+        found: u64,
+    },
 }
 
 /// Any error of this crate.

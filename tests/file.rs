@@ -1,6 +1,6 @@
 //! Index files taken apart by `FORMAT.md` alone, to change them on purpose.
 
-use nonius::{IndexBuilder, IndexConfig, Keep, Metric};
+use nonius::{IndexBuilder, IndexConfig, Keep, Metric, QuantizerSpec};
 
 use crate::{config, synthetic};
 
@@ -47,6 +47,8 @@ pub mod kind {
     pub const CODEBOOK_OFFSETS: u32 = 17;
     /// The values of codes, dimension by dimension.
     pub const RANGES: u32 = 18;
+    /// A checksum of each list.
+    pub const LIST_CHECKSUMS: u32 = 19;
 }
 
 /// Where a section lies.
@@ -122,6 +124,30 @@ pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
     if HEADER <= bytes.len() {
         let sum = crc32c::crc32c(&bytes[..124]);
         bytes[124..128].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// The kinds of quantizers that [`quantizer_kind`] tells apart.
+pub const QUANTIZER_KINDS: usize = 14;
+
+/// The number of a quantizer's kind. A quantizer that is added does not compile until it has one here;
+/// then tests ask for a file of it.
+pub fn quantizer_kind(spec: QuantizerSpec) -> usize {
+    match spec {
+        QuantizerSpec::Saq(_) => 0,
+        QuantizerSpec::OneSegment { bits: 1 } => 1,
+        QuantizerSpec::OneSegment { .. } => 2,
+        QuantizerSpec::Pq { bits: 8, .. } => 3,
+        QuantizerSpec::Pq { bits: 4, .. } => 4,
+        QuantizerSpec::Pq { .. } => 5,
+        QuantizerSpec::Opq { .. } => 6,
+        QuantizerSpec::Rvq { .. } => 7,
+        QuantizerSpec::ProductRvq { .. } => 8,
+        QuantizerSpec::Sq { .. } => 9,
+        QuantizerSpec::Lvq { second: 0, .. } => 10,
+        QuantizerSpec::Lvq { .. } => 11,
+        QuantizerSpec::F16 => 12,
+        QuantizerSpec::Bf16 => 13,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a program may do with bytes that claim to be an index, all of it at once.
 
 use nonius::{
-    FetchVector, Index, Keep, MatrixView, OpenError, SearchError, SearchParams, SourceError,
+    FetchVector, Index, Keep, MatrixView, OpenError, OpenOptions, SearchError, SearchParams,
+    SourceError,
 };
 use nonius_simd::{Level, with_level};
 
@@ -25,6 +26,7 @@ pub fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
         Ok(index) => {
             let _ = index.verify();
             search_in_every_way(&index, scalar);
+            search_checked(bytes);
             Outcome::Searched
         }
         Err(error) => Outcome::Refused(refusal(&error)),
@@ -98,6 +100,29 @@ pub fn search_in_every_way(index: &Index, scalar: bool) {
             }
             Err(error) => assert!(matches!(error, SearchError::Query(_)), "{error:?}"),
         }
+    }
+}
+
+/// Opens and searches with checks of lists.
+///
+/// # Panics
+/// If the library panics, or reports anything but damage and what unchecked searches report.
+pub fn search_checked(bytes: &[u8]) {
+    let index = match OpenOptions::new().check_lists(true).from_bytes(bytes) {
+        Ok(index) => index,
+        Err(error) => {
+            refusal(&error);
+            return;
+        }
+    };
+    let query = vec![0.25; index.dim()];
+    let rerank = if index.keep() == Keep::None { 0 } else { 20 };
+    let params = SearchParams { nprobe: 1000, rerank, ..SearchParams::default() };
+    match index.search(&query, 10, &params) {
+        Ok(found) => assert!(found.len() <= index.len().min(10)),
+        Err(SearchError::Query(_)) => {}
+        Err(SearchError::Damaged { list, .. }) => assert!(list < index.nlist()),
+        Err(error) => panic!("{error:?}"),
     }
 }
 

@@ -21,6 +21,7 @@ use super::format::{
 };
 use super::lists::ListWriters;
 use super::rank::CompactCentroids;
+use super::sums::{Strides, write_list_checksums};
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
 use crate::progress::{Progress, ProgressFn, Stage};
@@ -500,7 +501,7 @@ impl<'a, 'p> Job<'a, 'p> {
     fn encode<S: Sink>(
         self,
         plan: Plan,
-        writer: Writer<S>,
+        mut writer: Writer<S>,
     ) -> Result<(S::Output, BuildReport), BuildError> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
@@ -572,6 +573,14 @@ impl<'a, 'p> Job<'a, 'p> {
             encoder_cpu_seconds: encoder_nanos.into_inner() as f64 * 1e-9,
             total_seconds: 0.0,
         };
+        let strides = Strides {
+            block: layout.block_bytes() as u64,
+            copy: place.bytes as u64,
+            rest: layout.rest_bytes() as u64,
+            id: u64::from(meta.id_bytes),
+            kept: (dim * keep.value_bytes()) as u64,
+        };
+        write_list_checksums(&mut writer, &table, &strides, self.progress)?;
         let output = writer.finish(self.progress)?;
         let encode_seconds = assign_seconds + start.elapsed().as_secs_f64();
         Ok((output, BuildReport { encode_seconds, ..report }))

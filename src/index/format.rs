@@ -10,6 +10,7 @@ use nonius_simd::{BLOCK, Panels, Panels8};
 use super::codecs;
 use super::config::Keep;
 use super::rank::FINER;
+use super::sums::Checks;
 use crate::error::OpenError;
 use crate::quantizer::additive;
 use crate::quantizer::codec::{Codec, Encoder, Layout};
@@ -280,6 +281,14 @@ impl Numbers {
         }
     }
 
+    /// The bytes of a number.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Numbers::Four(_) => 4,
+            Numbers::Eight(_) => 8,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Numbers::Four(numbers) => size_of_val(&**numbers),
@@ -325,6 +334,8 @@ pub(crate) struct Parts {
     pub(crate) spilled: Numbers,
     pub(crate) place: PlaceCode,
     pub(crate) kept: Kept,
+    /// The state of checks against checksums of lists, if they are asked for.
+    pub(crate) checks: Option<Checks>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -384,6 +395,7 @@ pub(crate) fn section_lengths(
         (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
         (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(2)?, 64),
         (SectionKind::ListTable, meta.nlist.checked_add(1)?.checked_mul(24)?, 64),
+        (SectionKind::ListChecksums, list_checksums(meta)?, 64),
         (SectionKind::Scan, meta.blocks.checked_mul(wide(layout.block_bytes()))?, 4096),
         (SectionKind::Spilled, meta.spilled.checked_mul(wide(place.bytes))?, 4096),
         (SectionKind::Rest, count.checked_mul(wide(layout.rest_bytes()))?, 4096),
@@ -391,6 +403,11 @@ pub(crate) fn section_lengths(
         (SectionKind::Kept, count.checked_mul(wide(dim))?.checked_mul(value_bytes)?, 4096),
     ]);
     Some(lengths)
+}
+
+/// The length of section `list-checksums`: a number for each list, and one for its kept vectors.
+fn list_checksums(meta: &Meta) -> Option<u64> {
+    meta.nlist.checked_mul(if meta.keep > 0 { 8 } else { 4 })
 }
 
 fn keep_of(code: u32) -> Option<Keep> {
@@ -514,6 +531,9 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     let lengths = section_lengths(dim, &layout, &meta, header.count)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
     for (kind, expected, _) in lengths {
+        if kind.skippable() && container.optional(kind).is_none() {
+            continue;
+        }
         let found = container.section(kind)?.len() as u64;
         if found != expected {
             return Err(OpenError::corrupt(
@@ -577,6 +597,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             Keep::F16 => Kept::F16(container.shared(SectionKind::Kept)?),
             Keep::F32 => Kept::F32(container.shared(SectionKind::Kept)?),
         },
+        checks: None,
         container,
     })
 }

@@ -7,10 +7,12 @@ mod door;
 mod exact;
 mod format;
 mod lists;
+mod options;
 mod quality;
 mod rank;
 mod scan;
 mod search;
+mod sums;
 mod timers;
 
 use std::ops::ControlFlow;
@@ -23,6 +25,7 @@ pub(crate) use door::{
     scale_of,
 };
 pub use exact::ExactIndex;
+pub use options::OpenOptions;
 pub use quality::{QualityRow, quality};
 pub use search::{FetchVector, Searcher};
 #[cfg(feature = "timers")]
@@ -30,9 +33,7 @@ pub use timers::Piece;
 
 use crate::error::{OpenError, WriteError};
 use crate::metric::Metric;
-use crate::storage::{
-    Access, AlignedBytes, Container, OpenMode, SectionKind, VerifyReport, save_bytes,
-};
+use crate::storage::{Access, SectionKind, VerifyReport, save_bytes};
 use format::Parts;
 
 /// An index over compressed vectors, in memory or mapped from its file.
@@ -85,10 +86,7 @@ impl Index {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Index, OpenError> {
-        let parts = format::parse(Container::open(path.as_ref(), OpenMode::Map)?)?;
-        // Rerank reads single rows here and there: reading ahead would be waste.
-        parts.container.advise(SectionKind::Kept, Access::Random);
-        Ok(Index::from_parts(parts))
+        OpenOptions::new().open(path)
     }
 
     /// Asks the system to read codes, factors and ids of a mapped index into memory now, so that
@@ -110,7 +108,7 @@ impl Index {
     /// # Errors
     /// [`OpenError`].
     pub fn read(path: impl AsRef<Path>) -> Result<Index, OpenError> {
-        Ok(Index::from_parts(format::parse(Container::open(path.as_ref(), OpenMode::Read)?)?))
+        OpenOptions::new().into_memory(true).open(path)
     }
 
     /// Opens an index from the bytes of its file, which are copied.
@@ -118,9 +116,7 @@ impl Index {
     /// # Errors
     /// [`OpenError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Index, OpenError> {
-        let bytes = AlignedBytes::from_slice(bytes)
-            .map_err(|source| OpenError::Io { path: "(memory)".into(), source })?;
-        Ok(Index::from_parts(format::parse(Container::from_bytes(bytes)?)?))
+        OpenOptions::new().from_bytes(bytes)
     }
 
     /// The bytes of the index: those of its file.
@@ -135,6 +131,20 @@ impl Index {
     /// [`WriteError`]; what was there before is then untouched.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
         save_bytes(path.as_ref(), self.as_bytes())
+    }
+
+    /// Checks that a mapped file is still as long as it was when it was opened. An index in memory always
+    /// passes.
+    ///
+    /// A program that shortens the file makes the system end this process when a search reads beyond the
+    /// new end. [`search`](Index::search) and [`search_batch`](Index::search_batch) look at the length
+    /// before they begin; a [`Searcher`] does not, as it would cost much of a short search: this is for
+    /// its users, to ask now and then. Nobody can see a file that is shortened a moment later.
+    ///
+    /// # Errors
+    /// [`OpenError::Truncated`], and [`OpenError::Io`] if the system does not tell.
+    pub fn check_file(&self) -> Result<(), OpenError> {
+        self.parts.container.check_file()
     }
 
     /// Compares all checksums: any changed bit in the file is found.

@@ -136,6 +136,8 @@ pub(super) struct Walk {
     survivors: Vec<Survivor>,
     /// The list of the vector that was refined last.
     entered: Option<u32>,
+    /// A list that is not what was written: what is found is of no use.
+    pub(super) damaged: Option<u32>,
 }
 
 impl Walk {
@@ -145,6 +147,7 @@ impl Walk {
         (self.lists, self.done) = (0, 0);
         self.survivors.clear();
         self.entered = None;
+        self.damaged = None;
         if parts.has_copies()
             && let Some(farthest) = self.route.farthest()
         {
@@ -318,6 +321,9 @@ impl Scanner {
     ) {
         let Scanner { views, scan } = self;
         let Some(&probe) = walk.route.probes().get(walk.lists) else { return };
+        if walk.done == 0 && !parts.list_is_whole(probe.list as usize) {
+            walk.damaged = Some(probe.list);
+        }
         let Walk { query, route, survivors, threshold, .. } = walk;
         let threshold = *threshold;
         let [start, end] = parts.list_range(probe.list as usize);
@@ -386,7 +392,7 @@ impl Scanner {
     /// there was any.
     fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
         let Scanner { views, scan } = self;
-        let Walk { query, best, survivors, number, entered, .. } = walk;
+        let Walk { query, best, survivors, number, entered, damaged, .. } = walk;
         views.serve(parts.nlist, *number);
         let rest_bytes = parts.layout.rest_bytes();
         let rest =
@@ -410,6 +416,10 @@ impl Scanner {
             }
             if s.bound > threshold {
                 continue;
+            }
+            // What a copy stands for may be in a list that is not searched.
+            if parts.has_copies() && !parts.list_is_whole(s.list as usize) {
+                *damaged = Some(s.list);
             }
             let view = views.get(parts, query, s.list);
             let block = blocks(parts, s.block..s.block + 1);

@@ -283,6 +283,9 @@ impl<'a> Searcher<'a> {
         params: &SearchParams,
     ) -> Result<(), SearchError> {
         let frame = self.parts.frame();
+        if let Some(list) = self.walks[walk].damaged {
+            return Err(SearchError::Damaged { list: list as usize, what: "codes" });
+        }
         if params.rerank > 0 {
             self.rerank(number, walk, k)?;
         } else {
@@ -324,6 +327,7 @@ impl<'a> Searcher<'a> {
                     .map_err(|error| unfit(error.to_string()))?;
                 key_f32(metric, query, &self.vector)
             } else {
+                parts.check_kept(position)?;
                 let row = position * dim..(position + 1) * dim;
                 match &parts.kept {
                     Kept::F16(kept) => key_f16(metric, query, &kept[row]),
@@ -410,6 +414,7 @@ impl Index {
         k: usize,
         params: &SearchParams,
     ) -> Result<Vec<Neighbor>, SearchError> {
+        self.parts().container.check_length()?;
         Ok(self.searcher().search(query, k, params)?.to_vec())
     }
 
@@ -442,6 +447,7 @@ impl Index {
         if dim != parts.frame().dim {
             return Err(VectorError::DimMismatch { expected: parts.frame().dim, found: dim }.into());
         }
+        parts.container.check_length()?;
         // Enough tasks for all threads to end at about the same time.
         let share = queries.rows().div_ceil(2 * rayon::current_num_threads());
         let most =

@@ -31,5 +31,5 @@ pub(crate) use open::{Container, OpenMode};
 pub use section::SectionInfo;
 pub(crate) use section::{Section, SectionKind};
 pub use verify::VerifyReport;
-pub(crate) use verify::verify;
+pub(crate) use verify::{verify, verify_section};
 pub(crate) use writer::{FileWriter, Layout, MemoryWriter, Sink, Writer};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::error::OpenError;
+use crate::error::{OpenError, SearchError};
 use crate::storage::bytes::{AlignedBytes, Bytes};
 use crate::storage::header::{HEADER_LEN, Header, UnverifiedHeader};
 use crate::storage::map::{self, Access, Mapping};
@@ -170,6 +170,20 @@ impl Container {
             }
         }
         Ok(())
+    }
+
+    /// [`Container::check_file`] for searches. That the length cannot be asked for says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::Shortened`].
+    pub(crate) fn check_length(&self) -> Result<(), SearchError> {
+        match self.check_file() {
+            Err(OpenError::Truncated { expected, found, .. }) => {
+                Err(SearchError::Shortened { expected, found })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn entry(&self, kind: SectionKind) -> Option<&Entry> {

@@ -81,6 +81,8 @@ section_kinds! {
     CodebookOffsets = 17, "codebook-offsets", mandatory;
     /// The values that codes of each dimension stand for.
     Ranges = 18, "ranges", mandatory;
+    /// A checksum of each list.
+    ListChecksums = 19, "list-checksums", skippable;
 }
 
 impl SectionKind {

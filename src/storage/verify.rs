@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::error::OpenError;
 use crate::storage::checksum::checksum;
 use crate::storage::open::{self, Container};
+use crate::storage::section::SectionInfo;
 use crate::storage::table;
 
 /// What a verification has looked at, and found in order.
@@ -51,20 +52,39 @@ pub(crate) fn verify(
         let ControlFlow::Continue(found) = found else {
             return Err(OpenError::Cancelled);
         };
-        if found != entry.checksum {
-            return Err(OpenError::Checksum {
-                what: entry.name(),
-                offset: entry.offset,
-                expected: entry.checksum,
-                found,
-            });
-        }
+        compare(entry.name(), entry.offset, entry.checksum, found)?;
         end = range.end;
     }
     if progress(total, total).is_break() {
         return Err(OpenError::Cancelled);
     }
     Ok(VerifyReport { sections: entries.len(), bytes: total })
+}
+
+/// Compares one section with its checksum.
+///
+/// # Errors
+///
+/// [`OpenError::Checksum`].
+pub(crate) fn verify_section(
+    container: &Container,
+    section: &SectionInfo,
+) -> Result<(), OpenError> {
+    // Inside the file, as it was opened.
+    let range = section.offset as usize..(section.offset + section.length) as usize;
+    let ControlFlow::Continue(found) =
+        checksum(&container.bytes()[range], |_| ControlFlow::Continue(()))
+    else {
+        return Err(OpenError::Cancelled);
+    };
+    compare(section.name, section.offset, section.checksum, found)
+}
+
+fn compare(what: &'static str, offset: u64, expected: u32, found: u32) -> Result<(), OpenError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(OpenError::Checksum { what, offset, expected, found })
 }
 
 /// Checks that the bytes between two parts, which start at `offset` in the file, are zero.

@@ -1,7 +1,7 @@
 //! Writing an index whose sizes are known before it starts, section by section, in any order.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -120,6 +120,14 @@ pub(crate) trait Sink: Sync {
     /// Writes bytes at an offset that is inside the file.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), WriteError>;
 
+    /// Reads bytes that are inside the file, piece by piece.
+    fn read(
+        &mut self,
+        offset: u64,
+        length: u64,
+        piece: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), WriteError>;
+
     /// CRC32C of bytes that are inside the file; `step` is as in [`checksum`].
     fn checksum(
         &mut self,
@@ -141,6 +149,23 @@ impl Sink for Temporary {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
         self.write_all_at(bytes, offset)
+    }
+
+    fn read(
+        &mut self,
+        offset: u64,
+        length: u64,
+        piece: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), WriteError> {
+        let mut buffer = vec![0; length.min(READ_CHUNK as u64) as usize];
+        let mut done = 0;
+        while done < length {
+            let part = &mut buffer[..(length - done).min(READ_CHUNK as u64) as usize];
+            self.read_exact_at(part, offset + done)?;
+            piece(part);
+            done += part.len() as u64;
+        }
+        Ok(())
     }
 
     fn checksum(
@@ -187,6 +212,17 @@ impl Sink for MemorySink {
         Ok(())
     }
 
+    fn read(
+        &mut self,
+        offset: u64,
+        length: u64,
+        piece: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), WriteError> {
+        let memory = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        piece(&memory[offset as usize..][..length as usize]);
+        Ok(())
+    }
+
     fn checksum(
         &mut self,
         offset: u64,
@@ -215,6 +251,10 @@ pub(crate) struct Writer<S: Sink> {
     fields: HeaderFields,
     layout: Layout,
     sink: S,
+    /// The sections whose checksums are known already.
+    summed: Vec<bool>,
+    /// The bytes that are summed up.
+    done: u64,
 }
 
 impl FileWriter {
@@ -244,7 +284,7 @@ impl FileWriter {
     ) -> Result<FileWriter, WriteError> {
         check_fields(path, &fields)?;
         let sink = Temporary::create(layer, path, layout.file_len)?;
-        Ok(Writer { fields, layout, sink })
+        Ok(Writer::new(fields, layout, sink))
     }
 }
 
@@ -264,11 +304,27 @@ impl MemoryWriter {
             .map_err(|_| io::ErrorKind::OutOfMemory.into())
             .and_then(AlignedBytes::zeroed)
             .map_err(|source| WriteError::new(path, "allocating", source))?;
-        Ok(Writer { fields, layout, sink: MemorySink(Mutex::new(memory)) })
+        Ok(Writer::new(fields, layout, MemorySink(Mutex::new(memory))))
     }
 }
 
 impl<S: Sink> Writer<S> {
+    fn new(fields: HeaderFields, layout: Layout, sink: S) -> Writer<S> {
+        let summed = vec![false; layout.entries.len()];
+        Writer { fields, layout, sink, summed, done: 0 }
+    }
+
+    /// The number of a section's entry.
+    fn entry(&self, kind: SectionKind) -> Result<usize, WriteError> {
+        let at = self.layout.entries.iter().position(|entry| entry.kind == kind.code());
+        at.ok_or_else(|| self.unfit(format!("the file has no section {}", kind.name())))
+    }
+
+    fn unfit(&self, message: String) -> WriteError {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, message);
+        WriteError::new(self.sink.path(), "writing", source)
+    }
+
     /// Writes bytes into a section, `offset` bytes from its start. Several threads may write at
     /// once; where they write the same bytes, which of them stays is not defined.
     ///
@@ -282,17 +338,11 @@ impl<S: Sink> Writer<S> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), WriteError> {
-        let fail = |message: String| {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, message);
-            WriteError::new(self.sink.path(), "writing", source)
-        };
-        let Some(entry) = self.layout.entries.iter().find(|entry| entry.kind == kind.code()) else {
-            return Err(fail(format!("the file has no section {}", kind.name())));
-        };
+        let entry = &self.layout.entries[self.entry(kind)?];
         match offset.checked_add(bytes.len() as u64) {
             Some(end) if end <= entry.length => {}
             _ => {
-                return Err(fail(format!(
+                return Err(self.unfit(format!(
                     "{} bytes at {offset} are not inside section {} of {} bytes",
                     bytes.len(),
                     kind.name(),
@@ -320,6 +370,64 @@ impl<S: Sink> Writer<S> {
         self.write_at(kind, offset, bytemuck::cast_slice(values))
     }
 
+    /// Sums up sections that are written whole, and the pieces that they are cut into: `pieces` has for
+    /// each group of pieces one of each section, where they follow each other without a gap. Returns the
+    /// CRC32C of each group, over its pieces in the order of `kinds`. `progress` is as in [`Writer::finish`],
+    /// which needs not read these sections any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::finish`].
+    pub(crate) fn sum_pieces<const N: usize>(
+        &mut self,
+        kinds: [SectionKind; N],
+        pieces: impl Iterator<Item = [Range<u64>; N]>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Vec<u32>, BuildError> {
+        let mut sections = [(0, 0); N];
+        for (section, kind) in sections.iter_mut().zip(kinds) {
+            let at = self.entry(kind)?;
+            *section = (at, self.layout.entries[at].offset);
+        }
+        let (mut whole, mut read) = ([0; N], [0; N]);
+        let mut groups = Vec::new();
+        let mut untold = 0;
+        for group in pieces {
+            let mut sum = 0;
+            for (i, range) in group.into_iter().enumerate() {
+                debug_assert_eq!(range.start, read[i], "pieces follow each other");
+                read[i] = range.end;
+                let length = range.end - range.start;
+                self.sink.read(sections[i].1 + range.start, length, &mut |piece| {
+                    // Twice over bytes that are in the cache by then.
+                    sum = crc32c::crc32c_append(sum, piece);
+                    whole[i] = crc32c::crc32c_append(whole[i], piece);
+                })?;
+                untold += length;
+            }
+            groups.push(sum);
+            if untold >= READ_CHUNK as u64 {
+                self.step(std::mem::take(&mut untold), progress)?;
+            }
+        }
+        self.step(untold, progress)?;
+        for ((at, _), sum) in sections.into_iter().zip(whole) {
+            self.layout.entries[at].checksum = sum;
+            self.summed[at] = true;
+        }
+        Ok(groups)
+    }
+
+    /// Tells how many more bytes are summed up.
+    fn step(&mut self, bytes: u64, progress: &mut ProgressFn<'_>) -> Result<(), BuildError> {
+        self.done += bytes;
+        let total = self.layout.entries.iter().map(|entry| entry.length).sum();
+        match progress(Progress { stage: Stage::Finish, done: self.done, total }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(BuildError::Cancelled),
+        }
+    }
+
     /// Sums up the sections, writes table and header, and puts the file in its place. `progress`
     /// is told the bytes summed up, under [`Stage::Finish`].
     ///
@@ -328,16 +436,17 @@ impl<S: Sink> Writer<S> {
     /// [`BuildError::Write`], or [`BuildError::Cancelled`] if `progress` says so. Nothing is left
     /// behind, and a file that was there is as it was; see [`WriteError`] for the one exception.
     pub(crate) fn finish(mut self, progress: &mut ProgressFn<'_>) -> Result<S::Output, BuildError> {
+        self.step(0, progress)?;
         let total = self.layout.entries.iter().map(|entry| entry.length).sum();
-        let mut done = 0;
+        let mut done = self.done;
         let mut step = |bytes: u64| {
             done += bytes;
             progress(Progress { stage: Stage::Finish, done, total })
         };
-        if step(0).is_break() {
-            return Err(BuildError::Cancelled);
-        }
-        for entry in &mut self.layout.entries {
+        for (entry, summed) in self.layout.entries.iter_mut().zip(&self.summed) {
+            if *summed {
+                continue;
+            }
             match self.sink.checksum(entry.offset, entry.length, &mut step)? {
                 ControlFlow::Continue(checksum) => entry.checksum = checksum,
                 ControlFlow::Break(()) => return Err(BuildError::Cancelled),
@@ -405,6 +514,51 @@ mod tests {
         let writer = MemoryWriter::in_memory(FIELDS, layout()).unwrap();
         fill(&writer).unwrap();
         writer.finish(&mut go_on).unwrap()
+    }
+
+    /// The sums of pieces, and files that are the same whether sections were summed up in pieces or whole.
+    #[test]
+    fn pieces_are_summed_up_once() {
+        fn check<S: Sink>(mut writer: Writer<S>) -> Result<S::Output, BuildError> {
+            fill(&writer)?;
+            let cuts = [(0..0, 0..1500), (0..7, 1500..1500), (7..10, 1500..20_000)];
+            let mut told = Vec::new();
+            let mut progress = |report: Progress| {
+                told.push((report.done, report.total));
+                ControlFlow::Continue(())
+            };
+            let kinds = [SectionKind::Meta, SectionKind::Ids];
+            let pieces = cuts.iter().map(|(a, b)| [a.clone(), b.clone()]);
+            let sums = writer.sum_pieces(kinds, pieces, &mut progress)?;
+            let mut meta = vec![0u8; 10];
+            meta[2..6].copy_from_slice(b"meta");
+            let mut ids = vec![0u8; 20_000];
+            ids[8000..8024].copy_from_slice(bytemuck::cast_slice(&[1u64, 2, 3]));
+            let part = |of: &[u8], range: Range<u64>| {
+                of[range.start as usize..range.end as usize].to_vec()
+            };
+            for (sum, (a, b)) in sums.iter().zip(cuts) {
+                assert_eq!(*sum, crc32c::crc32c(&[part(&meta, a), part(&ids, b)].concat()));
+            }
+            let output = writer.finish(&mut progress)?;
+            assert_eq!(told.last(), Some(&(20_010, 20_010)));
+            assert!(told.windows(2).all(|w| w[0].0 <= w[1].0));
+            Ok(output)
+        }
+        let expected = in_memory();
+        let found = check(MemoryWriter::in_memory(FIELDS, layout()).unwrap()).unwrap();
+        assert_eq!(*found, *expected);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        check(FileWriter::create(&path, FIELDS, layout()).unwrap()).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), *expected);
+        // A section that is not there, and a callback that stops.
+        let mut writer = MemoryWriter::in_memory(FIELDS, layout()).unwrap();
+        let error = writer.sum_pieces([SectionKind::Scan], [].into_iter(), &mut go_on).unwrap_err();
+        assert!(error.to_string().contains("no section scan"), "{error}");
+        let mut stop = |_| ControlFlow::Break(());
+        let error = writer.sum_pieces([SectionKind::Mean], [].into_iter(), &mut stop).unwrap_err();
+        assert!(matches!(error, BuildError::Cancelled), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nonius::{Index, OpenError};
 use nonius_tests::file::{ENTRY, HEADER, kind, place, places, samples};
 
 /// What errors call the sections.
-const NAMES: [(u32, &str); 18] = [
+const NAMES: [(u32, &str); 19] = [
     (kind::META, "meta"),
     (kind::MEAN, "mean"),
     (kind::ROTATION, "rotation"),
@@ -26,6 +26,7 @@ const NAMES: [(u32, &str); 18] = [
     (kind::CODEBOOK_SCALES, "codebook-scales"),
     (kind::CODEBOOK_OFFSETS, "codebook-offsets"),
     (kind::RANGES, "ranges"),
+    (kind::LIST_CHECKSUMS, "list-checksums"),
 ];
 
 /// Any flipped bit is found by opening or by `verify`, which names the section that has it and where
