@@ -97,15 +97,44 @@ impl Random {
 mod tests {
     use super::*;
 
+    /// Index bytes depend on these values: they may never differ. They come from another program, which
+    /// follows the papers.
     #[test]
-    fn the_stream_never_changes() {
-        // Index bytes depend on these values: they may never differ.
-        let mut random = Random::new(42, 7);
-        let first: Vec<u64> = (0..3).map(|_| random.next_u64()).collect();
-        let mut again = Random::new(42, 7);
-        assert_eq!(first, (0..3).map(|_| again.next_u64()).collect::<Vec<_>>());
-        assert_ne!(Random::new(42, 8).next_u64(), first[0]);
-        assert_ne!(Random::new(43, 7).next_u64(), first[0]);
+    fn the_streams_never_change() {
+        for (seed, stream, expected) in [
+            (0, 0x0, [0x5317_5d61_490b_23df, 0x61da_6f3d_c380_d507]),
+            // Rotations.
+            (42, 0x100, [0x40f6_557e_537c_e6d4, 0x34da_65f7_6272_e2ed]),
+            // Far pairs.
+            (42, 0x200, [0x2f0e_031f_bd42_3d33, 0xc4bb_5541_7fa0_bb0a]),
+            // K-means, its sample.
+            (42, 0x6b6d65616e7301, [0x224c_5a4d_5aa6_1ce6, 0xb705_8565_0646_8bfe]),
+            // K-means, the first centroids.
+            (42, 0x6b6d65616e7302, [0xfb03_ad78_1486_2b9f, 0xb886_69b6_faf0_8cdc]),
+            // K-means, repairs.
+            (42, 0x6b6d65616e7303, [0xe8cb_38c8_0c42_433a, 0x373f_4f7c_dcde_9c4e]),
+            // The training sample.
+            (42, 0x73616d706c65, [0xf117_5680_6ade_d939, 0x5286_59c3_78cd_33a0]),
+            (u64::MAX, u64::MAX, [0xc114_ea2a_d60b_207f, 0x0388_f424_056d_625e]),
+        ] {
+            let mut random = Random::new(seed, stream);
+            assert_eq!([(); 2].map(|()| random.next_u64()), expected, "{seed} {stream:#x}");
+        }
+        let mut random = Random::new(42, 1);
+        assert_eq!([(); 5].map(|()| random.below(1000)), [727, 149, 853, 834, 705]);
+        // More than half of all numbers: some draws are rejected.
+        assert_eq!(random.below(3 << 62), 7_427_836_114_545_270_468);
+        let mut random = Random::new(42, 2);
+        let units = [(); 2].map(|()| random.unit().to_bits());
+        assert_eq!(units, [0x3fd3_caee_254c_2aa2, 0x3fe7_bdbe_023b_4227]);
+        let mut random = Random::new(42, 3);
+        let normals = [(); 2].map(|()| random.normal().to_bits());
+        assert_eq!(normals, [0xbfc6_4939_2944_6a10, 0xbff4_2660_20cc_eb4c]);
+        let sample = Random::new(42, 4).sample_sorted(100, 8);
+        assert_eq!(sample, [16, 25, 38, 42, 45, 53, 80, 87]);
+        let mut items = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        Random::new(42, 5).shuffle(&mut items);
+        assert_eq!(items, [8, 1, 7, 5, 9, 6, 4, 2, 3, 0]);
     }
 
     #[test]

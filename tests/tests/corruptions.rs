@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use nonius::QuantizerSpec;
 use nonius::random::Random;
 use nonius_tests::damage::corrupt;
-use nonius_tests::file::samples;
+use nonius_tests::file::{QUANTIZER_KINDS, quantizer_kind, samples};
 use nonius_tests::probe::{Outcome, open_and_search, reason};
 
 /// Corruptions of each file; every quantizer has at least one.
@@ -83,26 +82,10 @@ fn corruptions_are_refused_or_searched_in_odd_files() {
 /// A quantizer that is added has to be among the samples as well.
 #[test]
 fn every_quantizer_is_corrupted() {
-    const KINDS: usize = 14;
-    let kind = |spec: QuantizerSpec| match spec {
-        QuantizerSpec::Saq(_) => 0,
-        QuantizerSpec::OneSegment { bits: 1 } => 1,
-        QuantizerSpec::OneSegment { .. } => 2,
-        QuantizerSpec::Pq { bits: 8, .. } => 3,
-        QuantizerSpec::Pq { bits: 4, .. } => 4,
-        QuantizerSpec::Pq { .. } => 5,
-        QuantizerSpec::Opq { .. } => 6,
-        QuantizerSpec::Rvq { .. } => 7,
-        QuantizerSpec::ProductRvq { .. } => 8,
-        QuantizerSpec::Sq { .. } => 9,
-        QuantizerSpec::Lvq { second: 0, .. } => 10,
-        QuantizerSpec::Lvq { .. } => 11,
-        QuantizerSpec::F16 => 12,
-        QuantizerSpec::Bf16 => 13,
-    };
-    let of_sample = |name: &str| name.split(' ').find_map(|word| word.parse().ok()).map(kind);
+    let of_sample =
+        |name: &str| name.split(' ').find_map(|word| word.parse().ok()).map(quantizer_kind);
     let samples = samples();
     let corrupted: BTreeSet<usize> =
         samples.iter().map(|sample| of_sample(&sample.0).expect("named after it")).collect();
-    assert!(corrupted.into_iter().eq(0..KINDS));
+    assert!(corrupted.into_iter().eq(0..QUANTIZER_KINDS));
 }
