@@ -12,6 +12,12 @@ pub fn pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().expect("the system gives threads")
 }
 
+/// True if this program was started to measure; false if only to see that it runs, as `cargo test` does,
+/// where small sets will do.
+pub fn measures() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}
+
 /// The quantile `q` (0 to 1) of measured values, which are sorted; NaN of none.
 pub fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use nonius::{Encoding, Matrix, Quantizer, QuantizerConfig, QuantizerSpec};
-use nonius_benches::{pool, quantile};
+use nonius_benches::{measures, pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
 
 const MODES: [Encoding; 2] = [Encoding::Full, Encoding::Fast];
@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set: Matrix = match arguments.first() {
         Some(file) => nonius_datasets::load(file)?,
         None => {
-            let set = Synthetic { rows: 50_000, dim: 384, seed: 1, ..Synthetic::default() };
+            let rows = if measures() { 50_000 } else { 500 };
+            let set = Synthetic { rows, dim: 384, seed: 1, ..Synthetic::default() };
             read_matrix(&set.generator())?
         }
     };

@@ -8,12 +8,14 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use nonius::{
     Encoding, Index, IndexConfig, Matrix, MatrixView, QuantizerSpec, Saq, SaqConfig, SearchParams,
 };
-use nonius_benches::pool;
+use nonius_benches::{measures, pool};
 use nonius_datasets::{Synthetic, read_matrix};
 
 const DIM: usize = 384;
 
+/// So many vectors, or a few of them where nothing is measured.
 fn vectors(rows: usize) -> Matrix {
+    let rows = if measures() { rows } else { rows / 16 };
     let set = Synthetic { rows, dim: DIM, seed: 1, ..Synthetic::default() };
     read_matrix(&set.generator()).expect("generated vectors are valid")
 }
@@ -40,7 +42,7 @@ fn encode(c: &mut Criterion) {
 /// Queries a second of one reused searcher, without and with rerank.
 fn search(c: &mut Criterion) {
     let set = vectors(20_000);
-    let (base, queries) = set.data().split_at(19_500 * DIM);
+    let (base, queries) = set.data().split_at(set.rows() / 40 * 39 * DIM);
     let base = MatrixView::new(DIM, base).expect("whole rows");
     let index = Index::build(&base, &IndexConfig::default()).expect("the build succeeds");
     let mut group = c.benchmark_group("search");
