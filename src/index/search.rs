@@ -41,6 +41,10 @@ const MEET: usize = 4;
 /// instead.
 const LARGER: usize = 8;
 
+/// The most standard deviations that bounds are lowered by: nothing is ruled out with so many, and
+/// products with more would overflow.
+const MOST_CONFIDENCE: f32 = 1e9;
+
 /// Vectors that are on their way while one is compared exactly.
 const RERANK_AHEAD: usize = 4;
 
@@ -255,7 +259,8 @@ impl<'a> Searcher<'a> {
             Metric::L2 | Metric::Cosine => 0.0,
         };
         let loaded = &self.loaded;
-        parts.codec.prepare(&self.rotated, loaded, row, query, mean_dot, params.confidence);
+        let confidence = params.confidence.min(MOST_CONFIDENCE);
+        parts.codec.prepare(&self.rotated, loaded, row, query, mean_dot, confidence);
         self.timers.lap(Piece::Tables);
         best.reset(held(k, params).min(parts.count));
         if let Some(ratio) = params.centroid_ratio {

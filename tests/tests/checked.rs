@@ -79,7 +79,7 @@ fn damage_to_a_list_is_met_when_it_is_read() {
                 bytes[at] ^= 1 << random.below(8);
                 let what = format!("{name}: list {list}, byte {at}");
                 let index = checked(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
-                let plain = SearchParams { confidence: 1e6, ..all_lists() };
+                let plain = SearchParams { confidence: f32::MAX, ..all_lists() };
                 let params = SearchParams { rerank: if kept { 1000 } else { 0 }, ..plain };
                 let damaged = SearchError::Damaged {
                     list,

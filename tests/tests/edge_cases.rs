@@ -4,10 +4,25 @@ use nonius::{
     BuildError, ExactIndex, Index, IndexBuilder, IndexConfig, Keep, Matrix, Metric, Neighbor,
     SearchError, SearchParams, SourceError, VectorError,
 };
+use nonius_tests::file::samples;
 use nonius_tests::{
     QUANTIZERS, all_lists, config, distance, exact, ids, recall, search_all, synthetic,
     without_kept,
 };
+
+/// No confidence is too large: then nothing is ruled out, however small a vector is beside the others.
+#[test]
+fn the_largest_confidence_finds_all() {
+    for (name, bytes) in samples() {
+        let index = Index::from_bytes(&bytes).unwrap();
+        let query: Vec<f32> = (0..index.dim()).map(|i| (i as f32 * 0.7).sin() + 0.1).collect();
+        for confidence in [1e6, 1e20, f32::MAX] {
+            let params = SearchParams { confidence, ..all_lists() };
+            let found = index.search(&query, index.len(), &params).unwrap();
+            assert_eq!(found.len(), index.len(), "{name} at {confidence}");
+        }
+    }
+}
 
 #[test]
 fn odd_dimensions_are_searched_right() {
