@@ -26,6 +26,7 @@ pub fn open_and_search(bytes: &[u8], scalar: bool) -> Outcome {
         Ok(index) => {
             let _ = index.verify();
             search_in_every_way(&index, scalar);
+            drop(index);
             search_checked(bytes);
             Outcome::Searched
         }

@@ -3,7 +3,7 @@
 use nonius::{Index, OpenError};
 use nonius_tests::damage::reseal;
 use nonius_tests::file::samples;
-use nonius_tests::probe::{reason, refusal, search_in_every_way};
+use nonius_tests::probe::{reason, refusal, search_checked, search_in_every_way};
 
 use super::{Memory, Target};
 use crate::{mutate, note};
@@ -44,5 +44,7 @@ fn open(data: &[u8]) -> Result<(), OpenError> {
     }
     let scalar = data.len().is_multiple_of(3);
     search_in_every_way(&index, scalar);
+    drop(index);
+    search_checked(data);
     Ok(())
 }
