@@ -131,6 +131,42 @@ fn other_lists_are_searched() {
     assert!(met > 3 && answered > 200, "{met} {answered}");
 }
 
+/// Threads that read lists for the first time at the same moment find the same.
+#[test]
+fn many_threads_check_lists_at_once() {
+    let (base, _) = synthetic(3000, 16, 5);
+    let config = IndexConfig { spill: 0.5, keep: Keep::F32, ..config(Metric::L2, "saq:4", 40) };
+    let built = Index::build(&base, &config).unwrap();
+    let mut bytes = built.as_bytes().to_vec();
+    for (range, _) in parts_of_list(&bytes.clone(), &built, 17) {
+        bytes[range.start] ^= 1;
+    }
+    let params = SearchParams { nprobe: 4, rerank: 20, ..SearchParams::default() };
+    let answer = |index: &Index, row: usize| {
+        index.search(base.row(row), 5, &params).map(|found| bits(&found))
+    };
+    let alone = checked(&bytes).unwrap();
+    let expected: Vec<_> = (0..300).map(|row| answer(&alone, row * 10)).collect();
+    assert!(expected.iter().any(|found| found.is_ok()));
+    assert!(expected.iter().any(|found| found.is_err()));
+    for _ in 0..5 {
+        let index = checked(&bytes).unwrap();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (index, expected, start, answer) = (&index, &expected, &start, &answer);
+                scope.spawn(move || {
+                    start.wait();
+                    for turn in 0..300 {
+                        let at = (turn * 7 + thread * 41) % 300;
+                        assert_eq!(answer(index, at * 10), expected[at], "row {at}");
+                    }
+                });
+            }
+        });
+    }
+}
+
 /// A copy stands for a vector of a list that need not be searched: its damage is met all the same.
 #[test]
 fn damage_behind_a_copy_is_met() {
