@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use nonius::{FetchVector, Index, Matrix, Metric, SearchParams, SearchStats};
+use nonius::{FetchVector, Index, Matrix, MatrixView, Metric, SearchParams, SearchStats};
 use nonius_datasets::{IdMatrix, NO_ID};
 use rayon::prelude::*;
 
+use crate::gpu::{Gpu, OnGpu};
 use crate::output::{Context, Failure};
 
 /// The results of a set of queries, best first.
@@ -43,16 +44,39 @@ impl Answers {
     }
 }
 
-/// Searches `index` for the `k` nearest neighbours of the first `count` queries, on the ambient
-/// pool; with one thread, all queries go through one searcher.
+/// What answers queries: an index on the processor, or on a GPU.
+pub(crate) struct Engine<'a> {
+    index: &'a Index,
+    fetch: Option<&'a dyn FetchVector>,
+    gpu: Option<OnGpu<'a>>,
+}
+
+impl<'a> Engine<'a> {
+    /// Uploads the index if there is a GPU. `fetch` is where vectors for rerank come from, if not from the
+    /// index.
+    pub(crate) fn new(
+        index: &'a Index,
+        gpu: Option<&'a Gpu>,
+        fetch: Option<&'a dyn FetchVector>,
+    ) -> Result<Engine<'a>, Failure> {
+        let gpu = gpu.map(|gpu| gpu.upload(index)).transpose()?;
+        Ok(Engine { index, fetch, gpu })
+    }
+}
+
+/// Queries that go to a GPU in a call.
+const ON_GPU: usize = 1024;
+
+/// Searches for the `k` nearest neighbours of the first `count` queries, on the ambient pool; with one thread,
+/// all queries go through one searcher. A GPU takes many queries a call, and each takes as long as its call.
 pub(crate) fn answer(
-    index: &Index,
+    engine: &Engine<'_>,
     queries: &Matrix,
     count: usize,
     k: usize,
     params: &SearchParams,
-    fetch: Option<&dyn FetchVector>,
 ) -> Result<Answers, Failure> {
+    let &Engine { index, fetch, ref gpu } = engine;
     let count = count.min(queries.rows());
     let width = k.min(index.len()).max(1);
     let missing = if index.metric() == Metric::InnerProduct { f32::MIN } else { f32::MAX };
@@ -64,6 +88,28 @@ pub(crate) fn answer(
     // Chunks small enough that no thread idles for long at the end.
     let chunk = if threads == 1 { count } else { count.div_ceil(8 * threads) }.max(1);
     let start = Instant::now();
+    if let Some(gpu) = gpu {
+        let mut stats = SearchStats::default();
+        for first in (0..count).step_by(ON_GPU) {
+            let rows = ON_GPU.min(count - first);
+            let dim = queries.dim();
+            let begin = Instant::now();
+            let view = MatrixView::new(dim, &queries.data()[first * dim..(first + rows) * dim])
+                .context("queries")?;
+            let (found, done) = gpu.search(view, k, params)?;
+            stats += done;
+            let call = begin.elapsed().as_secs_f64() * 1e6;
+            microseconds[first..first + rows].fill(call);
+            for (row, found) in (first..).zip(found) {
+                for (j, neighbor) in found.iter().take(width).enumerate() {
+                    ids[row * width + j] = neighbor.id;
+                    distances[row * width + j] = neighbor.distance;
+                }
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        return Ok(Answers { ids: IdMatrix::new(width, ids), distances, seconds, microseconds, stats });
+    }
     let stats = ids
         .par_chunks_mut(chunk * width)
         .zip(distances.par_chunks_mut(chunk * width))

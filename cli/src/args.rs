@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use nonius::{QuantizerSpec, SearchParams};
 
-use crate::commands::{build, convert, demo, eval, info, quality, search, truth, verify};
+use crate::commands::{build, convert, demo, eval, gpus, info, quality, search, truth, verify};
 use crate::output::Failure;
 
 /// Nearest-neighbour search over compressed vectors in memory-mapped index files.
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
     Convert(convert::ConvertArgs),
+    Gpus(gpus::GpusArgs),
 }
 
 /// The most threads that `--threads` takes: beyond it a typing error is likelier than a machine.
@@ -123,6 +124,11 @@ pub(crate) struct SearchFlags {
     /// nearest one
     #[arg(long, value_name = "RATIO", value_parser = at_least(1.0))]
     pub(crate) centroid_ratio: Option<f32>,
+
+    /// Search on a GPU: the one whose name contains NAME, or the best one. Needs a tool built with
+    /// the feature `gpu`
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    pub(crate) gpu: Option<Option<String>>,
 
     /// Rerank with the vectors of this file, by row number = id, instead of those that the index
     /// keeps

@@ -8,6 +8,7 @@ mod args;
 mod chart;
 mod commands;
 mod files;
+mod gpu;
 mod output;
 mod progress;
 mod report;
@@ -58,5 +59,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Info(args) => commands::info::run(&args),
         Command::Verify(args) => args.threads.run(|| commands::verify::run(&args)),
         Command::Convert(args) => commands::convert::run(&args),
+        Command::Gpus(args) => commands::gpus::run(&args),
     }
 }

@@ -10,6 +10,7 @@ mod lists;
 mod options;
 mod quality;
 mod rank;
+pub mod raw;
 mod scan;
 mod search;
 mod sums;

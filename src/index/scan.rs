@@ -446,7 +446,7 @@ fn blocks(parts: &Parts, range: Range<usize>) -> &[u8] {
 }
 
 /// What the first stage needs of a list: no more than ranking has found out.
-fn glance(parts: &Parts, query: &Query, probe: Probe) -> Glance {
+pub(super) fn glance(parts: &Parts, query: &Query, probe: Probe) -> Glance {
     if !parts.frame().lists {
         return Glance { constant: query.rotated.constant, distance_sq: query.rotated.norm_sq };
     }

@@ -73,7 +73,7 @@ pub trait FetchVector: Sync {
 /// # Ok::<(), nonius::Error>(())
 /// ```
 pub struct Searcher<'a> {
-    parts: &'a Parts,
+    pub(super) parts: &'a Parts,
     fetch: Option<&'a dyn FetchVector>,
     stats: SearchStats,
     // Buffers.
@@ -174,9 +174,7 @@ impl<'a> Searcher<'a> {
         let rows = queries.len() / parts.frame().dim;
         let together = go_together(parts, rows, params);
         let mut all = Vec::with_capacity(rows);
-        // Rotation and ranking are matrix products; their results should stay in the cache.
-        let most = MOST_PRODUCTS / parts.nlist.max(parts.codec.centroids());
-        let loaded = most.clamp(1, LOADED);
+        let loaded = self.loaded_together();
         for first in (0..rows).step_by(loaded) {
             let count = loaded.min(rows - first);
             self.load(first, count)?;
@@ -201,6 +199,58 @@ impl<'a> Searcher<'a> {
             }
         }
         Ok(all)
+    }
+
+    /// Checks and prepares queries (`rows x dim`), and shows each one's walk before it begins, with the
+    /// query's number.
+    pub(super) fn set_out_each(
+        &mut self,
+        queries: &[f32],
+        k: usize,
+        params: &SearchParams,
+        mut each: impl FnMut(usize, &Walk),
+    ) -> Result<(), SearchError> {
+        self.admit(queries, k, params)?;
+        let rows = queries.len() / self.parts.frame().dim;
+        let loaded = self.loaded_together();
+        for first in (0..rows).step_by(loaded) {
+            let count = loaded.min(rows - first);
+            self.load(first, count)?;
+            for row in 0..count {
+                self.set_out(row, first + row, 0, k, params);
+                each(first + row, &self.walks[0]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was found for a query elsewhere, keys and positions, for what its walk has found.
+    pub(super) fn finish(
+        &mut self,
+        query: &[f32],
+        found: impl IntoIterator<Item = (f32, usize)>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<&[Neighbor], SearchError> {
+        self.admit(query, k, params)?;
+        if self.walks.is_empty() {
+            self.walks.push(Walk::default());
+        }
+        let parts = self.parts;
+        let best = &mut self.walks[0].best;
+        best.reset(held(k, params).min(parts.count));
+        for (key, position) in found {
+            best.offer((key, parts.id(position), position));
+        }
+        self.arrive(0, 0, k, params)?;
+        Ok(&self.found)
+    }
+
+    /// How many queries are rotated and ranked together: both are matrix products, whose results should
+    /// stay in the cache.
+    fn loaded_together(&self) -> usize {
+        let most = MOST_PRODUCTS / self.parts.nlist.max(self.parts.codec.centroids());
+        most.clamp(1, LOADED)
     }
 
     /// Checks queries (`rows x dim`) and takes them in.
@@ -362,7 +412,7 @@ impl std::fmt::Debug for Searcher<'_> {
 }
 
 /// How many results a search holds.
-fn held(k: usize, params: &SearchParams) -> usize {
+pub(super) fn held(k: usize, params: &SearchParams) -> usize {
     if params.rerank > 0 { params.rerank.max(k) } else { k }
 }
 

@@ -353,6 +353,20 @@ pub(crate) struct Query {
     float: float::Tables,
 }
 
+/// The tables of a query, by the kind of codes: see [`raw`](crate::raw).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum RawTables<'a> {
+    /// For SAQ.
+    Saq(saq::SaqQuery<'a>),
+    /// For numbers of centroids.
+    Additive(additive::AdditiveQuery<'a>),
+    /// For values of 16 bits.
+    Float(float::FloatQuery<'a>),
+    /// For another kind of codes.
+    Other,
+}
+
 /// Buffers for scanning.
 #[derive(Default)]
 pub(crate) struct ScanScratch {
@@ -505,6 +519,16 @@ impl Codec {
                 codes.prepare(&query.rotated.values, confidence, &mut query.scalar);
             }
             Codes::Float(codes) => codes.prepare(&query.rotated, &mut query.float),
+        }
+    }
+
+    /// A prepared query's tables.
+    pub(crate) fn raw_tables<'a>(&self, query: &'a Query) -> RawTables<'a> {
+        match self.codes() {
+            Codes::Saq(_) => RawTables::Saq(query.saq.raw()),
+            Codes::Additive(codes) => RawTables::Additive(codes.raw(&query.additive)),
+            Codes::Scalar(_) => RawTables::Other,
+            Codes::Float(_) => RawTables::Float(query.float.raw()),
         }
     }
 

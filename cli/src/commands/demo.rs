@@ -9,6 +9,7 @@ use nonius_datasets::{Shipped, wordnet_dir};
 use serde::Serialize;
 
 use super::eval::{EvalRow, measure, powers_of_two, table};
+use crate::answer::Engine;
 use crate::args::Threads;
 use crate::output::{Context, Failure, Output};
 use crate::progress::Bars;
@@ -133,13 +134,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let nprobes = powers_of_two(index.nlist());
     let total = 2 * nprobes.len() as u64;
     let mut rows = Vec::new();
+    let engine = Engine::new(&index, None, None)?;
     for rerank in [0, RERANK] {
         for &nprobe in &nprobes {
             if bars.show("searching", rows.len() as u64, total).is_break() {
                 return Err(Failure::Cancelled);
             }
             let params = SearchParams { nprobe, rerank, ..SearchParams::default() };
-            rows.push(measure(&index, &shipped.queries, &shipped.truth, K, &params, 1, None)?);
+            rows.push(measure(&engine, &shipped.queries, &shipped.truth, K, &params, 1)?);
         }
     }
     bars.clear();

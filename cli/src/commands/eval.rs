@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use nonius::{FetchVector, Index, Matrix, SearchParams};
+use nonius::{FetchVector, Matrix, SearchParams};
 use nonius_datasets::{IdMatrix, recall};
 use serde::Serialize;
 
-use crate::answer::{Answers, answer};
+use crate::answer::{Answers, Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
+use crate::gpu;
 use crate::files::{RowStore, is_hdf5, load_queries, load_truth, open_index};
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
@@ -118,6 +119,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         None => None,
     };
     let fetch = store.as_ref().map(|store| store as &dyn FetchVector);
+    let gpu = gpu::open(&args.flags)?;
+    let engine = Engine::new(&index, gpu.as_ref(), fetch)?;
     let nprobes =
         if args.nprobe.is_empty() { powers_of_two(index.nlist()) } else { args.nprobe.clone() };
 
@@ -128,7 +131,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         for &nprobe in &nprobes {
             let _ = bars.show("searching", rows.len() as u64, settings as u64);
             let params = args.flags.params(nprobe, rerank);
-            rows.push(measure(&index, &queries, &truth, args.k, &params, args.repeat, fetch)?);
+            rows.push(measure(&engine, &queries, &truth, args.k, &params, args.repeat)?);
         }
     }
     bars.clear();
@@ -165,17 +168,16 @@ const WARM_UP: usize = 100;
 
 /// Measures a setting `repeat` times; times are medians.
 pub(crate) fn measure(
-    index: &Index,
+    engine: &Engine<'_>,
     queries: &Matrix,
     truth: &IdMatrix,
     k: usize,
     params: &SearchParams,
     repeat: usize,
-    fetch: Option<&dyn FetchVector>,
 ) -> Result<EvalRow, Failure> {
-    answer(index, queries, WARM_UP, k, params, fetch)?;
+    answer(engine, queries, WARM_UP, k, params)?;
     let runs = (0..repeat)
-        .map(|_| answer(index, queries, queries.rows(), k, params, fetch))
+        .map(|_| answer(engine, queries, queries.rows(), k, params))
         .collect::<Result<Vec<Answers>, Failure>>()?;
     let median = |of: fn(&Answers) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(of).collect();

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod gpus;
 pub(crate) mod info;
 pub(crate) mod quality;
 pub(crate) mod search;

@@ -6,8 +6,9 @@ use clap::Args;
 use nonius::{FetchVector, SearchParams};
 use serde::Serialize;
 
-use crate::answer::answer;
+use crate::answer::{Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
+use crate::gpu;
 use crate::files::{RowStore, id_format, load_queries, open_index, write_distances, write_ids};
 use crate::output::{Failure, Output, Table};
 
@@ -86,7 +87,9 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
     };
     let fetch = store.as_ref().map(|store| store as &dyn FetchVector);
     let params = args.flags.params(args.nprobe, args.rerank);
-    let answers = answer(&index, &queries, queries.rows(), args.k, &params, fetch)?;
+    let gpu = gpu::open(&args.flags)?;
+    let engine = Engine::new(&index, gpu.as_ref(), fetch)?;
+    let answers = answer(&engine, &queries, queries.rows(), args.k, &params)?;
     write_ids(&args.output, format, &answers.ids)?;
     if let Some(path) = &args.distances {
         write_distances(path, answers.ids.k(), &answers.distances)?;

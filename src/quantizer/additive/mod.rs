@@ -47,6 +47,8 @@ mod train;
 
 pub(crate) use encode::{EncodeScratch, Encoder};
 pub(crate) use parts::{Part, cut};
+pub use query::AdditiveQuery;
+
 pub(crate) use query::{Loaded, QueryModel, Tables};
 pub(crate) use train::{train, training_rows};
 

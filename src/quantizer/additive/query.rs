@@ -49,6 +49,24 @@ pub(crate) struct Tables {
     step: f32,
 }
 
+/// The tables of a query for sums of centroids.
+///
+/// `sum` over the columns `k` of `lut[entries * k + number_k]`, an integer, gives the bound
+/// `(constant + additive) - (slope * sum + offset)`, and that of `dots`, from the first column on, the key
+/// `(constant + additive) - alpha * weight * sum`, with the list's view for `constant`.
+#[derive(Clone, Copy, Debug)]
+pub struct AdditiveQuery<'a> {
+    /// `columns x entries`.
+    pub dots: &'a [f32],
+    /// The same in 8 bits. Of 4-bit columns there may be one more, which vectors have 0 for. Empty
+    /// where columns have neither 8 nor 4 bits.
+    pub lut: &'a [u8],
+    /// See above.
+    pub slope: f32,
+    /// See above.
+    pub offset: f32,
+}
+
 /// Centroids of a codebook whose columns have 4 bits.
 const FEW: usize = 16;
 
@@ -106,6 +124,13 @@ impl QueryModel<'_> {
             }
             _ => (0.0, 0.0),
         };
+    }
+
+    /// The tables as others take them.
+    pub(crate) fn raw<'t>(&self, tables: &'t Tables) -> AdditiveQuery<'t> {
+        let weight = self.model.frame.alpha() * self.model.weight;
+        let (slope, offset) = line(tables, self.model.layout(), weight);
+        AdditiveQuery { dots: &tables.dots, lut: &tables.lut, slope, offset }
     }
 
     /// Scans blocks and calls `found` with the number within `blocks` and the lower bound of each
@@ -215,6 +240,14 @@ impl<const ENTRIES: usize> Vectorize for Round<'_, ENTRIES> {
     }
 }
 
+/// Slope and offset of bounds in the sum of a table's entries; `weight` is what inner products have in keys.
+#[inline(always)]
+fn line(tables: &Tables, layout: Layout, weight: f32) -> (f32, f32) {
+    // Rounding is uniform within a step.
+    let roundings = ROUNDINGS * tables.step * (layout.columns as f32 / 12.0).sqrt();
+    (weight * tables.step, weight * (tables.bias + roundings))
+}
+
 struct Bounds<'a> {
     model: &'a Model,
     layout: Layout,
@@ -234,9 +267,7 @@ impl Vectorize for Bounds<'_> {
         let Bounds { model, layout, tables, constants, blocks, sums, bounds } = self;
         let additive = model.frame.additive;
         let weight = model.frame.alpha() * model.weight;
-        // Rounding is uniform within a step.
-        let roundings = ROUNDINGS * tables.step * (layout.columns as f32 / 12.0).sqrt();
-        let (slope, offset) = (weight * tables.step, weight * (tables.bias + roundings));
+        let (slope, offset) = line(tables, layout, weight);
         let sums = sums.chunks_exact(tables.pieces.len().max(1) * BLOCK);
         let blocks = blocks.chunks_exact(layout.block_bytes()).zip(sums);
         for (number, (bounds, (block, pieces))) in bounds.iter_mut().zip(blocks).enumerate() {

@@ -13,6 +13,8 @@
 
 mod query;
 
+pub use query::FloatQuery;
+
 pub(crate) use query::{QueryModel, Tables};
 
 use half::{bf16, f16};
@@ -99,8 +101,13 @@ impl Layout {
 
     /// The bits of the values of vector `v` of a block.
     pub(crate) fn numbers(self, block: &[u8], v: usize) -> Vec<u16> {
+        self.values(block, v).collect()
+    }
+
+    /// [`numbers`](Layout::numbers), one after the other.
+    pub(crate) fn values(self, block: &[u8], v: usize) -> impl Iterator<Item = u16> + '_ {
         let rows = block.as_chunks::<{ 2 * BLOCK }>().0;
-        rows.iter().map(|row| u16::from_le_bytes([row[2 * v], row[2 * v + 1]])).collect()
+        rows.iter().map(move |row| u16::from_le_bytes([row[2 * v], row[2 * v + 1]]))
     }
 
     /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.

@@ -14,6 +14,25 @@ pub(crate) struct QueryModel<'a> {
     pub(crate) mean: &'a [f32],
 }
 
+/// The tables of a query for values of 16 bits: a value `x` of dimension `i` adds
+/// `x * (square * x - factors[i])` to the key, in the order of dimensions, and `constant` comes on top.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatQuery<'a> {
+    /// `dims` values.
+    pub factors: &'a [f32],
+    /// 1 for distances, 0 for inner products.
+    pub square: f32,
+    /// What all keys share, whatever the list.
+    pub constant: f32,
+}
+
+impl Tables {
+    /// The tables as others take them.
+    pub(crate) fn raw(&self) -> FloatQuery<'_> {
+        FloatQuery { factors: &self.factors, square: self.square, constant: self.constant }
+    }
+}
+
 /// What keys take from a query.
 #[derive(Default)]
 pub(crate) struct Tables {

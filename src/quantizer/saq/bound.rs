@@ -37,18 +37,24 @@ pub(super) struct Bound {
 }
 
 /// One piece of the first stage. Everything is for scales in the segment's unit.
-#[derive(Clone, Copy, Default)]
-struct Line {
-    slope: f32,
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Line {
+    /// What a unit of the piece's sum is worth.
+    pub slope: f32,
     /// What is subtracted anyway.
-    bias: f32,
+    pub bias: f32,
     /// What near pairs share in segments that are not read, for each `|q - c|`.
-    near: f32,
+    pub near: f32,
     /// The piece's part of the variance: a constant, and a part for `|q - c|^2`.
-    variance: [f32; 2],
+    pub variance: [f32; 2],
 }
 
 impl Bound {
+    /// The confidence, the variance and the lines.
+    pub(super) fn raw(&self) -> (f32, [f32; 2], &[Line]) {
+        (self.confidence, self.variance, &self.lines)
+    }
+
     pub(super) fn set(&mut self, codes: QueryModel<'_>, query: &[SegmentQuery], confidence: f32) {
         let QueryModel { model, layout } = codes;
         self.confidence = confidence;

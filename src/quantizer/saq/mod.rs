@@ -16,6 +16,7 @@ mod encode;
 mod layout;
 mod plan;
 mod query;
+mod raw;
 mod refine;
 mod rotate;
 mod scale;
@@ -23,6 +24,9 @@ mod train;
 
 pub use codes::{Estimate, Saq, SaqCodes, SaqConfig};
 pub use plan::{MAX_BITS, Segment};
+
+pub use bound::Line;
+pub use raw::SaqQuery;
 
 pub(crate) use bound::{SCAN_BLOCKS, ScanScratch};
 pub(crate) use encode::EncodeScratch;

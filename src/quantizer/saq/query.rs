@@ -52,7 +52,7 @@ pub(crate) struct Tables {
     /// query, in units of their lowest bit.
     pub(super) tops: Vec<i32>,
     /// All dimensions as integers.
-    integers: Vec<i32>,
+    pub(super) integers: Vec<i32>,
     pub(super) fields: FieldQuery,
 }
 

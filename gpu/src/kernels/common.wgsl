@@ -1,0 +1,23 @@
+// What kernels share. Keys are compared as unsigned integers of the same order.
+
+// A query's list.
+struct Pair {
+    query: u32,
+    list: u32,
+    // What all bounds share, and the squared distance of query and centroid; both about.
+    constant: f32,
+    distance_sq: f32,
+    // Where its vectors go among the query's first candidates.
+    first: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
+}
+
+// No candidate: behind all keys.
+const NONE: u32 = 0xffffffffu;
+
+fn ordered(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
+}

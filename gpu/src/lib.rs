@@ -1,0 +1,38 @@
+//! Search in Nonius indexes on a GPU.
+//!
+//! [`GpuIndex::upload`] brings the codes of an [`Index`](nonius::Index) to a GPU of any vendor, by WGPU compute
+//! shaders, and [`GpuIndex::search_batch`] answers batches of queries there. Queries mean what they
+//! mean to the index itself, whose processor prepares them; lists are scanned, candidates refined and results ranked on the GPU.
+//!
+//! ```no_run
+//! use nonius::{Index, Matrix, SearchParams};
+//! use nonius_gpu::{GpuContext, GpuIndex};
+//!
+//! let index = Index::open("vectors.nonius")?;
+//! let context = GpuContext::new(None)?;
+//! let on_gpu = GpuIndex::upload(&context, &index)?;
+//! let queries = Matrix::zeros(1000, index.dim());
+//! let found = on_gpu.search_batch(queries.view(), 10, &SearchParams::default())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16` and
+//! `bf16`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
+//! (`spill`), `patience`, and indexes larger than the GPU's memory.
+
+#[cfg(test)]
+extern crate self as nonius_gpu;
+
+#[cfg(feature = "bench")]
+pub mod bench;
+mod context;
+mod error;
+mod kernels;
+mod prepare;
+mod search;
+mod upload;
+
+pub use context::{AdapterInfo, GpuContext, adapters};
+pub use error::GpuError;
+pub use search::GpuTimings;
+pub use upload::{GpuIndex, UploadOptions};

@@ -1,0 +1,590 @@
+//! Searching on the device.
+
+use std::collections::HashMap;
+
+use nonius::{MatrixView, Neighbor, SearchParams, SearchStats};
+use rayon::prelude::*;
+
+use crate::context::{Recorder, lock};
+use crate::error::GpuError;
+use crate::kernels::{self, Kernel, NONE, Pair, unordered};
+use crate::prepare::{Batch, Pairs, Sizes, Work, plan};
+use crate::upload::{GpuIndex, Refine};
+
+/// Queries of a batch that go to the device together, at most.
+const MOST_QUERIES: usize = 1024;
+
+/// Candidates that there is room for at first, for each query.
+const ROOM: usize = 2048;
+
+/// How many results can be ranked on the device. More are ranked on the processor.
+const MOST_RANKED: usize = kernels::top::MOST as usize;
+
+/// First candidates of a query are at least so many, and so many times `k`.
+const FIRST: (usize, usize) = (1024, 16);
+
+/// Buffers that are kept between searches, by name; and the room that candidates last took.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    buffers: HashMap<&'static str, wgpu::Buffer>,
+    room: usize,
+}
+
+/// How long the stages of one or more searches took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuTimings {
+    /// Seconds of each kernel on the device, in the order in which they ran; empty where the adapter does
+    /// not tell.
+    pub kernels: Vec<(&'static str, f64)>,
+    /// Seconds of preparing queries on the processor.
+    pub prepare: f64,
+    /// Seconds from the first upload to the results.
+    pub device: f64,
+    /// Seconds of turning results into neighbours, and of rerank.
+    pub finish: f64,
+    /// What was done. First candidates count twice among the scanned; bytes are those of codes alone, and
+    /// what queries of a batch read together counts for each of them.
+    pub stats: SearchStats,
+}
+
+impl GpuIndex<'_> {
+    /// Finds the `k` nearest neighbours of each query (`rows x dim`), best first.
+    ///
+    /// A query means what it means to [`Index::search_batch`](nonius::Index::search_batch), and keys come from
+    /// the same formulas: sums of integers are the same to the bit, and distances differ by no more than
+    /// rounding, `1e-5` of the norms at most. As there a vector is given up after the first stage if its bound
+    /// exceeds what is asked for; the order in which vectors are looked at is another one, so of vectors that are
+    /// found in spite of a bound above their distance other ones may be found.
+    ///
+    /// # Errors
+    /// [`GpuError::Search`] as for a search on the processor; [`GpuError::Unsupported`] for
+    /// [`patience`](SearchParams::patience); [`GpuError::OutOfMemory`], [`GpuError::TooLarge`],
+    /// [`GpuError::Lost`], [`GpuError::Device`].
+    pub fn search_batch(
+        &self,
+        queries: MatrixView<'_>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<Vec<Vec<Neighbor>>, GpuError> {
+        Ok(self.run(queries, k, params, false)?.0)
+    }
+
+    /// [`search_batch`](GpuIndex::search_batch), and where its time went.
+    ///
+    /// # Errors
+    /// As [`search_batch`](GpuIndex::search_batch).
+    pub fn search_batch_timed(
+        &self,
+        queries: MatrixView<'_>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<(Vec<Vec<Neighbor>>, GpuTimings), GpuError> {
+        self.run(queries, k, params, true)
+    }
+
+    fn run(
+        &self,
+        queries: MatrixView<'_>,
+        k: usize,
+        params: &SearchParams,
+        timed: bool,
+    ) -> Result<(Vec<Vec<Neighbor>>, GpuTimings), GpuError> {
+        let (expected, found) = (self.index.dim(), queries.dim());
+        if found != expected {
+            return Err(nonius::VectorError::DimMismatch { expected, found }.into());
+        }
+        params.validate(k)?;
+        if params.patience > 0 {
+            let what = "with patience, which goes by the order of lists".to_owned();
+            return Err(GpuError::Unsupported { what });
+        }
+        let held = self.raw.searcher().held(k, params);
+        let mut workspace = lock(&self.workspace);
+        workspace.room = workspace.room.max(ROOM);
+        let mut all = Vec::with_capacity(queries.rows());
+        let mut timings = GpuTimings::default();
+        let mut next = 0;
+        let mut most = MOST_QUERIES;
+        while next < queries.rows() {
+            let count = most.min(queries.rows() - next);
+            let rows = &queries.data()[next * expected..(next + count) * expected];
+            match self.answer(rows, k, held, params, timed, &mut workspace, &mut timings)? {
+                Answer::Found(found) => {
+                    all.extend(found);
+                    next += count;
+                }
+                Answer::TooMany => most = count.div_ceil(2),
+            }
+        }
+        Ok((all, timings))
+    }
+
+    /// Answers queries that go to the device together.
+    fn answer(
+        &self,
+        queries: &[f32],
+        k: usize,
+        held: usize,
+        params: &SearchParams,
+        timed: bool,
+        workspace: &mut Workspace,
+        timings: &mut GpuTimings,
+    ) -> Result<Answer, GpuError> {
+        let clock = std::time::Instant::now();
+        let dim = self.index.dim();
+        let rows = queries.len() / dim;
+        let sizes = Sizes::of(&self.shape, self.raw.dims());
+        let limit = self.context.binding_limit();
+        let most = [sizes.table, sizes.refine, sizes.query].map(|size| (4 * size * rows) as u64);
+        if rows > 1 && most.into_iter().any(|bytes| bytes > limit) {
+            return Ok(Answer::TooMany);
+        }
+        let batch = Batch::new(self, sizes, queries, k, params)?;
+        let seeds = self.first_candidates(&batch, held);
+        let pairs = Pairs::new(self, &batch, seeds);
+        timings.prepare += clock.elapsed().as_secs_f64();
+        let clock = std::time::Instant::now();
+        let found = loop {
+            let scan = Scan { index: self, batch: &batch, pairs: &pairs, sizes, held, seeds };
+            let room = match held > MOST_RANKED {
+                // All of them are candidates.
+                true => pairs.vectors.iter().copied().max().unwrap_or(0) as usize,
+                false => workspace.room,
+            };
+            if rows > 1 && scan.too_large(room, limit) {
+                return Ok(Answer::TooMany);
+            }
+            let (found, counts) = scan.run(room, timed, workspace, timings)?;
+            let needed = counts.iter().copied().max().unwrap_or(0) as usize;
+            if needed <= room {
+                let stats = &mut timings.stats;
+                let refined = counts.iter().map(|&count| u64::from(count)).sum::<u64>();
+                let scanned: u64 =
+                    pairs.first.iter().chain(&pairs.vectors).map(|&count| u64::from(count)).sum();
+                stats.lists += pairs.pairs.len() as u64;
+                stats.scanned += scanned;
+                stats.bytes_touched += scanned * (4 * self.shape.stride) as u64;
+                if !matches!(self.shape.refine, Refine::None) {
+                    stats.refined += refined;
+                    stats.bytes_touched += refined * (4 * self.shape.row_words()) as u64;
+                }
+                break found;
+            }
+            workspace.room = needed.next_power_of_two();
+        };
+        timings.device += clock.elapsed().as_secs_f64();
+        let clock = std::time::Instant::now();
+        let tasks: Vec<Result<Vec<Neighbor>, GpuError>> = found
+            .par_iter()
+            .zip(queries.par_chunks_exact(dim))
+            .map_init(
+                || self.raw.searcher(),
+                |searcher, (found, query)| {
+                    let found = found.iter().filter_map(|&[key, rank]| {
+                        let position = *self.positions.get(rank as usize)?;
+                        Some((unordered(key), position as usize))
+                    });
+                    Ok(searcher.finish(query, found, k, params)?.to_vec())
+                },
+            )
+            .collect();
+        let found = tasks.into_iter().collect::<Result<_, _>>()?;
+        if params.rerank > 0 {
+            timings.stats.reranked += (rows * held) as u64;
+        }
+        timings.finish += clock.elapsed().as_secs_f64();
+        Ok(Answer::Found(found))
+    }
+
+    /// How many first candidates a query should have: enough for the limit that comes from them to leave few of the
+    /// others.
+    fn first_candidates(&self, batch: &Batch, held: usize) -> usize {
+        if held > MOST_RANKED {
+            return 0;
+        }
+        let probes: usize = batch.probes.iter().map(Vec::len).sum();
+        let vectors = self.index.len() / self.lists.len().max(1) * probes;
+        let searched = vectors / batch.probes.len().max(1);
+        let balanced = (8.0 * searched as f64 * held as f64).sqrt() as usize;
+        balanced.max(FIRST.0).max(FIRST.1 * held)
+    }
+}
+
+/// What came of a batch.
+enum Answer {
+    Found(Vec<Vec<Neighbor>>),
+    /// There are too many queries for the device.
+    TooMany,
+}
+
+/// One batch on the device.
+pub(crate) struct Scan<'a> {
+    pub(crate) index: &'a GpuIndex<'a>,
+    pub(crate) batch: &'a Batch,
+    pub(crate) pairs: &'a Pairs,
+    pub(crate) sizes: Sizes,
+    pub(crate) held: usize,
+    /// First candidates that are wanted of each query; 0 for none.
+    pub(crate) seeds: usize,
+}
+
+impl Workspace {
+    /// A buffer of at least so many bytes.
+    fn room(
+        &mut self,
+        index: &GpuIndex<'_>,
+        what: &'static str,
+        bytes: u64,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        match self.buffers.get(what) {
+            Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
+            _ => {
+                // The old one goes first.
+                self.buffers.remove(what);
+                let wanted = bytes.next_power_of_two().min(index.context.binding_limit());
+                let buffer = index.context.buffer(what, wanted.max(bytes))?;
+                self.buffers.insert(what, buffer.clone());
+                Ok(buffer)
+            }
+        }
+    }
+
+    /// A buffer with contents.
+    fn filled<T: bytemuck::Pod>(
+        &mut self,
+        index: &GpuIndex<'_>,
+        what: &'static str,
+        values: &[T],
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let buffer = self.room(index, what, size_of_val(values) as u64)?;
+        index.context.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+        Ok(buffer)
+    }
+}
+
+impl Scan<'_> {
+    fn queries(&self) -> usize {
+        self.batch.probes.len()
+    }
+
+    /// First candidates of the query that has the most.
+    fn most_first(&self) -> usize {
+        self.pairs.first.iter().copied().max().unwrap_or(0) as usize
+    }
+
+    fn too_large(&self, room: usize, limit: u64) -> bool {
+        let candidates = (self.queries() * room.max(self.most_first()) * 16) as u64;
+        let views = (self.pairs.pairs.len() * self.index.shape.view() * 4) as u64;
+        candidates.max(views) > limit
+    }
+
+    /// How many queries a workgroup serves, and the kernel for that: as many as its memory has room for the tables
+    /// of, and no more than meet in a list.
+    pub(crate) fn scan_kernel(&self) -> (usize, u32, Kernel) {
+        let shape = &self.index.shape;
+        let limit = self.index.context.limits.max_compute_workgroup_storage_size.min(32 << 10);
+        let words = (shape.words as u32).max(1);
+        let mut per_list = vec![0u32; self.index.lists.len()];
+        for pair in &self.pairs.pairs {
+            per_list[pair.list as usize] += 1;
+        }
+        let meet = per_list.iter().copied().max().unwrap_or(1).max(1);
+        let choices = shape.codes.queries();
+        let whole = |queries: u32| shape.codes.table_bytes(queries) * words <= limit;
+        let enough = |queries: u32| {
+            // No more room than there are queries, but for what is left of the last workgroup.
+            choices.iter().all(|&other| other >= queries || other < meet)
+        };
+        let queries = choices
+            .iter()
+            .copied()
+            .find(|&queries| enough(queries) && whole(queries))
+            .or_else(|| choices.iter().copied().find(|&queries| enough(queries)))
+            .unwrap_or(1);
+        // In steps, so that indexes share compiled kernels.
+        let slice = words.next_multiple_of(8).min(limit / shape.codes.table_bytes(queries)).max(1);
+        (queries as usize, slice, kernels::scan::kernel(shape.codes, queries, slice))
+    }
+
+    /// Runs all stages; returns the best of each query, key and rank, and how many candidates each had.
+    fn run(
+        &self,
+        room: usize,
+        timed: bool,
+        workspace: &mut Workspace,
+        timings: &mut GpuTimings,
+    ) -> Result<(Vec<Vec<[u32; 2]>>, Vec<u32>), GpuError> {
+        let Scan { index, batch, pairs, sizes, held, .. } = *self;
+        let (context, shape) = (index.context, &index.shape);
+        let queries = self.queries();
+        let ranked = held <= MOST_RANKED;
+        let chosen = (4 * held).next_power_of_two().clamp(64, MOST_RANKED);
+        let refines = !matches!(shape.refine, Refine::None);
+        let most_first = if ranked { self.most_first() } else { 0 };
+        let Pairs { pairs: all, first, .. } = pairs;
+
+        let mut state = vec![NONE; queries];
+        state.extend(if ranked { first.clone() } else { vec![0; queries] });
+        let state = workspace.filled(index, "state", &state)?;
+        let pair_buffer = workspace.filled::<Pair>(index, "pairs", all)?;
+        let tables = workspace.filled(index, "tables", &batch.tables)?;
+        let views_bytes = (all.len() * shape.view() * 4) as u64;
+        let views = workspace.room(index, "views", views_bytes)?;
+        let candidates = workspace.room(index, "candidates", (queries * room * 16) as u64)?;
+        let seeds = workspace.room(index, "first candidates", (queries * most_first * 16) as u64)?;
+        let chosen_buffer = workspace.room(index, "chosen", (queries * chosen * 16) as u64)?;
+        let best = workspace.room(index, "best", (queries * chosen * 8) as u64)?;
+        let limits = workspace.room(index, "limits", (queries * chosen * 8) as u64)?;
+        let refine_tables = workspace.filled(index, "refine tables", &batch.refine)?;
+        let query_buffer = workspace.filled(index, "queries", &batch.queries)?;
+        let stage = Stage {
+            scan: self,
+            state: &state,
+            pairs: &pair_buffer,
+            tables: &tables,
+            refine_tables: &refine_tables,
+            views: &views,
+        };
+
+        let mut recorder = context.record(timed);
+        let recorder_ref = &mut recorder;
+        if refines {
+            recorder_ref.dispatch(
+                &kernels::views::kernel(),
+                all.len() as u32,
+                |grid_x| kernels::views::Params {
+                    pairs: all.len() as u32,
+                    grid_x,
+                    dims: index.raw.dims() as u32,
+                    segments: shape.segments() as u32,
+                    pieces: shape.pieces.len() as u32,
+                    query: sizes.query as u32,
+                    lists: u32::from(index.raw.lists()),
+                    distance: u32::from(index.raw.is_distance()),
+                },
+                &[
+                    &pair_buffer,
+                    &query_buffer,
+                    &index.centroids,
+                    &index.list_factors,
+                    &index.lengths,
+                    &views,
+                ],
+            )?;
+        }
+        if most_first > 0 {
+            stage.scan(recorder_ref, Some(self.seeds), most_first, &seeds)?;
+            let keep = if refines { chosen } else { held };
+            let limit = if refines { 0 } else { held };
+            stage.top(recorder_ref, &seeds, most_first, keep, limit, false, 0, &best)?;
+            if refines {
+                let params = |grid_x| kernels::gather::Params {
+                    queries: queries as u32,
+                    grid_x,
+                    capacity: most_first as u32,
+                    keep: chosen as u32,
+                };
+                let groups = ((queries * chosen) as u32).div_ceil(kernels::gather::THREADS);
+                let buffers = [&seeds, &best, &chosen_buffer];
+                recorder_ref.dispatch(&kernels::gather::kernel(), groups, params, &buffers)?;
+                stage.refine(recorder_ref, &chosen_buffer, chosen, chosen)?;
+                stage
+                    .top(recorder_ref, &chosen_buffer, chosen, held, held, false, chosen, &limits)?;
+            }
+            let counts = 4 * queries as u64;
+            recorder_ref.encoder.clear_buffer(&state, counts, Some(counts));
+            if refines {
+                let params = |grid_x| kernels::carry::Params {
+                    queries: queries as u32,
+                    grid_x,
+                    capacity: room as u32,
+                    keep: chosen as u32,
+                };
+                let groups = ((queries * chosen) as u32).div_ceil(kernels::carry::THREADS);
+                let buffers = [&best, &chosen_buffer, &state, &candidates];
+                recorder_ref.dispatch(&kernels::carry::kernel(), groups, params, &buffers)?;
+            }
+        }
+        stage.scan(recorder_ref, None, room, &candidates)?;
+        if refines {
+            stage.refine(recorder_ref, &candidates, room, 0)?;
+        }
+        if !ranked {
+            let read = [(&candidates, (queries * room * 16) as u64), (&state, 8 * queries as u64)];
+            let (results, seconds) = recorder.finish(&read)?;
+            timings.kernels.extend(seconds);
+            let counts = results[1][queries..].to_vec();
+            let found = results[0]
+                .par_chunks_exact((4 * room).max(1))
+                .zip(&counts)
+                .map(|(own, &count)| rank(own, count as usize, held))
+                .collect();
+            return Ok((found, counts));
+        }
+        stage.top(recorder_ref, &candidates, room, held, 0, true, 0, &limits)?;
+        let read = [(&limits, (queries * held * 8) as u64), (&state, 8 * queries as u64)];
+        let (results, seconds) = recorder.finish(&read)?;
+        timings.kernels.extend(seconds);
+        let found = results[0]
+            .as_chunks::<2>()
+            .0
+            .chunks(held)
+            .map(|own| own.iter().copied().filter(|entry| entry[1] != NONE).collect())
+            .collect();
+        Ok((found, results[1][queries..].to_vec()))
+    }
+}
+
+/// The best of some candidates, key and rank.
+fn rank(candidates: &[u32], count: usize, held: usize) -> Vec<[u32; 2]> {
+    let own = candidates.as_chunks::<4>().0.iter().take(count);
+    let mut all: Vec<[u32; 2]> = own.map(|&[key, _, _, rank]| [key, rank]).collect();
+    all.sort_unstable();
+    all.truncate(held);
+    all
+}
+
+/// What the stages of a batch share.
+struct Stage<'a> {
+    scan: &'a Scan<'a>,
+    state: &'a wgpu::Buffer,
+    pairs: &'a wgpu::Buffer,
+    tables: &'a wgpu::Buffer,
+    refine_tables: &'a wgpu::Buffer,
+    views: &'a wgpu::Buffer,
+}
+
+impl Stage<'_> {
+    /// The first stage, into `out`, which has room for so many candidates of each query.
+    fn scan(
+        &self,
+        recorder: &mut Recorder<'_>,
+        first: Option<usize>,
+        room: usize,
+        out: &wgpu::Buffer,
+    ) -> Result<(), GpuError> {
+        let Scan { index, batch, pairs, sizes, .. } = *self.scan;
+        let shape = &index.shape;
+        let (together, slice, kernel) = self.scan.scan_kernel();
+        for (chunk, work) in index.chunks.iter().zip(plan(index, pairs, first, together)) {
+            let Work { words, items, members, piece_table } = work;
+            if items == 0 {
+                continue;
+            }
+            let buffer = index.context.filled("work", &words)?;
+            let params = |grid_x| kernels::scan::Params {
+                items,
+                grid_x,
+                first: u32::from(first.is_some()),
+                capacity: room as u32,
+                stride: shape.stride as u32,
+                words: shape.words as u32,
+                pieces: shape.pieces.len() as u32,
+                slice,
+                view: shape.view() as u32,
+                lines: 2 + shape.segments() as u32,
+                table: sizes.table as u32,
+                members,
+                piece_table,
+                slot: (chunk.blocks.start * nonius::raw::BLOCK) as u32,
+                additive: u32::from(shape.additive),
+                square: batch.square,
+                queries: self.scan.queries() as u32,
+            };
+            let buffers = [
+                &chunk.codes,
+                &chunk.ranks,
+                &buffer,
+                self.pairs,
+                self.tables,
+                self.views,
+                self.state,
+                out,
+            ];
+            recorder.dispatch(&kernel, items, params, &buffers)?;
+        }
+        Ok(())
+    }
+
+    /// The second stage for candidates, `count` of each query or as many as the state says.
+    fn refine(
+        &self,
+        recorder: &mut Recorder<'_>,
+        candidates: &wgpu::Buffer,
+        room: usize,
+        count: usize,
+    ) -> Result<(), GpuError> {
+        let Scan { index, sizes, .. } = *self.scan;
+        let shape = &index.shape;
+        let queries = self.scan.queries() as u32;
+        // Enough workgroups for all of the device.
+        let groups = (4096 / queries).clamp(2, 64);
+        for chunk in &index.chunks {
+            let (rows, stride, segments, lists, correction) = match &shape.refine {
+                Refine::Saq { stride, segments, correction, .. } => {
+                    let Some(rows) = &chunk.rows else { continue };
+                    let lists = u32::from(index.raw.lists());
+                    (rows, *stride, segments.len() as u32, lists, *correction)
+                }
+                Refine::Sums { columns, bits, weight } => {
+                    (&chunk.codes, shape.stride, *columns as u32, *bits, *weight)
+                }
+                Refine::None => continue,
+            };
+            let params = |grid_x| kernels::refine::Params {
+                queries,
+                groups,
+                capacity: room as u32,
+                count: count as u32,
+                slot: (chunk.blocks.start * nonius::raw::BLOCK) as u32,
+                slots: (chunk.blocks.len() * nonius::raw::BLOCK) as u32,
+                stride: stride as u32,
+                segments,
+                lists,
+                view: shape.view() as u32,
+                table: sizes.refine as u32,
+                alpha: index.raw.alpha(),
+                correction,
+                grid_x,
+            };
+            let kernel = kernels::refine::kernel(matches!(shape.refine, Refine::Saq { .. }));
+            let buffers = [
+                rows,
+                self.refine_tables,
+                self.views,
+                self.state,
+                &index.segments,
+                candidates,
+            ];
+            recorder.dispatch(&kernel, queries * groups, params, &buffers)?;
+        }
+        Ok(())
+    }
+
+    /// The best candidates of each query: see `top.wgsl`.
+    fn top(
+        &self,
+        recorder: &mut Recorder<'_>,
+        candidates: &wgpu::Buffer,
+        room: usize,
+        keep: usize,
+        limit: usize,
+        by_rank: bool,
+        count: usize,
+        out: &wgpu::Buffer,
+    ) -> Result<(), GpuError> {
+        let queries = self.scan.queries() as u32;
+        let params = |grid_x| kernels::top::Params {
+            queries,
+            grid_x,
+            capacity: room as u32,
+            keep: keep as u32,
+            limit: limit as u32,
+            by_rank: u32::from(by_rank),
+            count: count as u32,
+            unused: 0,
+        };
+        let kernel = kernels::top::kernel(keep as u32);
+        recorder.dispatch(&kernel, queries, params, &[candidates, self.state, out])
+    }
+}

@@ -1,0 +1,461 @@
+//! An index on the device: what is stored of vectors, laid out for kernels, in chunks of whole blocks.
+
+use std::sync::Mutex;
+
+use nonius::raw::{BLOCK, RawCodes, RawIndex, RawSegment, RawVector};
+use nonius::{Index, Metric};
+use rayon::prelude::*;
+
+use crate::context::GpuContext;
+use crate::error::GpuError;
+use crate::kernels::refine::Segment;
+use crate::kernels::scan::{Codes, PIECE};
+use crate::kernels::{NONE, views};
+use crate::search::Workspace;
+
+/// Blocks that are laid out at a time: what is uploaded is never held as a whole.
+const BLOCKS_AT_A_TIME: usize = 2048;
+
+/// Where the words of a vector lie, and what they mean.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) codes: Codes,
+    /// Words of a vector that the scan reads, those of the code first, then what it adds to bounds, then scales.
+    pub(crate) stride: usize,
+    pub(crate) words: usize,
+    pub(crate) additive: bool,
+    /// Pieces of the first stage as the scan takes them.
+    pub(crate) pieces: Vec<[u32; PIECE]>,
+    pub(crate) refine: Refine,
+}
+
+/// How candidates are refined.
+#[derive(Clone, Debug)]
+pub(crate) enum Refine {
+    /// They need not be: their bounds are keys.
+    None,
+    /// With rows of so many words.
+    Saq {
+        stride: usize,
+        segments: Vec<RawSegment>,
+        /// For each piece its first group and its groups.
+        pieces: Vec<(usize, usize)>,
+        correction: f32,
+    },
+    /// With the words of the scan.
+    Sums { columns: usize, bits: u32, weight: f32 },
+}
+
+impl Shape {
+    fn of(raw: &RawIndex<'_>) -> Option<Shape> {
+        match raw.codes() {
+            RawCodes::Saq { segments, pieces: groups, correction } => {
+                let words = groups.iter().map(|(groups, _)| groups.div_ceil(8)).sum();
+                let scanned: Vec<usize> =
+                    (0..segments.len()).filter(|&s| segments[s].scan_bits > 0).collect();
+                let mut of_pieces = Vec::new();
+                let mut pieces = Vec::new();
+                let mut before = None;
+                for (groups, s) in groups {
+                    let next = match of_pieces.last() {
+                        Some(&(first, count)) if before == Some(s) => first + count,
+                        _ => segments[s].groups.0,
+                    };
+                    before = Some(s);
+                    of_pieces.push((next, groups));
+                    let scale = scanned.iter().position(|&scanned| scanned == s).unwrap_or(0);
+                    let RawSegment { scale_shift, scale_base, .. } = segments[s];
+                    pieces.push([
+                        groups.div_ceil(8) as u32,
+                        (words + 1 + scale / 2) as u32,
+                        16 * (scale % 2) as u32,
+                        scale_shift,
+                        scale_base,
+                    ]);
+                }
+                let planes: usize = segments.iter().map(|s| plane_words(s) * planes(s)).sum();
+                let stride = 1 + segments.len().div_ceil(2) + planes;
+                Some(Shape {
+                    codes: Codes::Four,
+                    stride: words + 1 + scanned.len().div_ceil(2),
+                    words,
+                    additive: true,
+                    pieces,
+                    refine: Refine::Saq { stride, segments, pieces: of_pieces, correction },
+                })
+            }
+            RawCodes::Additive { columns, bits, weight } => {
+                let (codes, per_word) = match bits {
+                    4 => (Codes::Four, 8),
+                    8 => (Codes::Eight, 4),
+                    _ => return None,
+                };
+                let words = columns.div_ceil(per_word);
+                // The sums of a piece have 16 bits.
+                let most = 256 / per_word;
+                let pieces = (0..words)
+                    .step_by(most)
+                    .map(|first| [(words - first).min(most) as u32, NONE, 0, 0, 0])
+                    .collect();
+                let refine = Refine::Sums { columns, bits, weight };
+                Some(Shape { codes, stride: words + 1, words, additive: true, pieces, refine })
+            }
+            RawCodes::Float { bf16 } => {
+                let words = raw.dims() / 2;
+                Some(Shape {
+                    codes: Codes::Float(bf16),
+                    stride: words,
+                    words,
+                    additive: false,
+                    pieces: vec![[words as u32, NONE, 0, 0, 0]],
+                    refine: Refine::None,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Words of a row for refinement; 0 where there are none.
+    pub(crate) fn row_words(&self) -> usize {
+        match self.refine {
+            Refine::Saq { stride, .. } => stride,
+            _ => 0,
+        }
+    }
+
+    /// Segments over which views are taken apart.
+    pub(crate) fn segments(&self) -> usize {
+        match &self.refine {
+            Refine::Saq { segments, .. } => segments.len(),
+            _ => 1,
+        }
+    }
+
+    /// Floats of a view.
+    pub(crate) fn view(&self) -> usize {
+        views::floats(self.segments(), self.pieces.len())
+    }
+
+    /// The segments as refinement takes them.
+    pub(crate) fn refine_segments(&self) -> Vec<Segment> {
+        let Refine::Saq { segments, .. } = &self.refine else { return vec![Segment::default()] };
+        let mut plane = 1 + segments.len().div_ceil(2);
+        segments
+            .iter()
+            .map(|s| {
+                let own = plane;
+                plane += plane_words(s) * planes(s);
+                Segment {
+                    start: s.start as u32 / 4,
+                    fours: s.dims as u32 / 4,
+                    bits: s.bits,
+                    plane: own as u32,
+                    scale_shift: s.scale_shift,
+                    scale_base: s.scale_base,
+                    unit: s.unit,
+                    energy: s.energy,
+                }
+            })
+            .collect()
+    }
+
+    /// Writes a vector: `words` lie 32 apart, `row` side by side.
+    fn write(&self, vector: &RawVector, lane: usize, words: &mut [u32], row: &mut [u32]) {
+        let mut put = |w: usize, value: u32| words[w * BLOCK + lane] |= value;
+        let bits = match self.codes {
+            Codes::Four => 4,
+            Codes::Eight => 8,
+            Codes::Float(_) => 16,
+        };
+        let per_word = 32 / bits;
+        match &self.refine {
+            Refine::Saq { segments, pieces, .. } => {
+                let mut word = 0;
+                for &(first, count) in pieces {
+                    for (i, &group) in vector.groups[first..first + count].iter().enumerate() {
+                        put(word + i / per_word, u32::from(group) << (bits * (i % per_word)));
+                    }
+                    word += count.div_ceil(per_word);
+                }
+                // Kernels count on no infinities.
+                put(self.words, (vector.additive + vector.shift).max(-3e38).to_bits());
+                let scales = segments.iter().zip(&vector.scales).filter(|(s, _)| s.scan_bits > 0);
+                for (i, (_, &scale)) in scales.enumerate() {
+                    put(self.words + 1 + i / 2, u32::from(scale) << (16 * (i % 2)));
+                }
+                write_row(segments, vector, row);
+            }
+            Refine::Sums { .. } | Refine::None => {
+                for (i, &number) in vector.numbers.iter().enumerate() {
+                    put(i / per_word, u32::from(number) << (bits * (i % per_word)));
+                }
+                if self.additive {
+                    put(self.words, vector.additive.to_bits());
+                }
+            }
+        }
+    }
+}
+
+/// Planes of up to four bits of a segment's codes, and the words of one.
+fn planes(segment: &RawSegment) -> usize {
+    segment.bits.div_ceil(4) as usize
+}
+
+fn plane_words(segment: &RawSegment) -> usize {
+    segment.dims / 8
+}
+
+/// The row of a vector for `refine_saq.wgsl`.
+fn write_row(segments: &[RawSegment], vector: &RawVector, row: &mut [u32]) {
+    row[0] = vector.additive.to_bits();
+    for (s, &scale) in vector.scales.iter().enumerate() {
+        row[1 + s / 2] |= u32::from(scale) << (16 * (s % 2));
+    }
+    let mut plane = 1 + segments.len().div_ceil(2);
+    for segment in segments {
+        let numbers = &vector.numbers[segment.start..segment.start + segment.dims];
+        for number in (0..planes(segment)).rev() {
+            for (i, &code) in numbers.iter().enumerate() {
+                let field = u32::from(code >> (4 * number)) & 15;
+                row[plane + i / 8] |= field << (8 * (i % 4) + 4 * (i % 8 / 4));
+            }
+            plane += plane_words(segment);
+        }
+    }
+}
+
+/// Some blocks on the device.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The first block, and the one after the last.
+    pub(crate) blocks: std::ops::Range<usize>,
+    pub(crate) codes: wgpu::Buffer,
+    /// For SAQ.
+    pub(crate) rows: Option<wgpu::Buffer>,
+    pub(crate) ranks: wgpu::Buffer,
+}
+
+/// A list's place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) block: usize,
+    pub(crate) vectors: usize,
+}
+
+/// How an index is uploaded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UploadOptions {
+    /// The most bytes of one buffer of codes; by default, and at most, what the device binds. Tests
+    /// make several chunks of a small index with it.
+    pub chunk_bytes: Option<u64>,
+}
+
+/// An index on a GPU, beside the [`Index`] that it came from.
+///
+/// Its codes stay in the memory of the GPU. The index is still what prepares queries, and what kept
+/// vectors come from for rerank.
+pub struct GpuIndex<'a> {
+    pub(crate) context: &'a GpuContext,
+    pub(crate) index: &'a Index,
+    pub(crate) raw: RawIndex<'a>,
+    pub(crate) shape: Shape,
+    pub(crate) lists: Vec<List>,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) centroids: wgpu::Buffer,
+    pub(crate) list_factors: wgpu::Buffer,
+    pub(crate) lengths: wgpu::Buffer,
+    pub(crate) segments: wgpu::Buffer,
+    /// The position of the vector of each rank.
+    pub(crate) positions: Vec<u32>,
+    pub(crate) workspace: Mutex<Workspace>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for GpuIndex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuIndex")
+            .field("index", &self.index)
+            .field("chunks", &self.chunks.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> GpuIndex<'a> {
+    /// Uploads an index.
+    ///
+    /// # Errors
+    /// [`GpuError::Unsupported`] for scalar quantizers, for columns of other than 4 and 8 bits, and for lists
+    /// that hold copies of other lists' vectors ([`spill`](nonius::IndexConfig::spill));
+    /// [`GpuError::OutOfMemory`], [`GpuError::TooLarge`], [`GpuError::Lost`], [`GpuError::Device`].
+    pub fn upload(context: &'a GpuContext, index: &'a Index) -> Result<GpuIndex<'a>, GpuError> {
+        GpuIndex::upload_with(context, index, &UploadOptions::default())
+    }
+
+    /// [`upload`](GpuIndex::upload) with options.
+    ///
+    /// # Errors
+    /// As [`upload`](GpuIndex::upload).
+    pub fn upload_with(
+        context: &'a GpuContext,
+        index: &'a Index,
+        options: &UploadOptions,
+    ) -> Result<GpuIndex<'a>, GpuError> {
+        let raw = index.raw();
+        let unsupported = |what: String| GpuError::Unsupported { what };
+        let shape = Shape::of(&raw)
+            .ok_or_else(|| unsupported(format!("codes of {}", index.info().quantizer)))?;
+        let lists: Vec<_> = (0..index.nlist()).map(|list| raw.list(list)).collect();
+        if lists.iter().any(|list| list.copies > 0) {
+            return Err(unsupported("lists with copies of other lists' vectors (spill)".to_owned()));
+        }
+        let blocks: usize = lists.iter().map(|list| list.vectors.div_ceil(BLOCK)).sum();
+        if blocks >= NONE as usize / BLOCK {
+            return Err(unsupported(format!("{} vectors, more than 2^32", index.len())));
+        }
+        // Positions by id; ids are the order of ties.
+        let mut positions: Vec<u32> = (0..index.len() as u32).collect();
+        positions.par_sort_unstable_by_key(|&position| (raw.id(position as usize), position));
+        let mut ranks = vec![0; positions.len()];
+        for (rank, &position) in (0..).zip(&positions) {
+            ranks[position as usize] = rank;
+        }
+        let block_bytes = 4 * BLOCK * shape.stride.max(shape.row_words()).max(1);
+        let limit = context.binding_limit();
+        let limit = options.chunk_bytes.map_or(limit, |bytes| bytes.min(limit));
+        let per_chunk = limit as usize / block_bytes;
+        if per_chunk == 0 {
+            let bytes = block_bytes as u64;
+            return Err(GpuError::TooLarge { what: "32 vectors", bytes, limit });
+        }
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        for first in (0..blocks).step_by(per_chunk) {
+            let end = blocks.min(first + per_chunk);
+            let chunk = upload_chunk(context, &raw, &shape, &lists, first..end, &ranks)?;
+            bytes += ((end - first) * BLOCK * 4 * (shape.stride + shape.row_words() + 1)) as u64;
+            chunks.push(chunk);
+        }
+        let (mut centroids, mut list_factors): (Vec<i16>, Vec<[f32; 2]>) = (Vec::new(), Vec::new());
+        for list in 0..lists.len() {
+            if let Some(centroid) = raw.centroid(list) {
+                centroids.extend_from_slice(centroid.values);
+                list_factors.push([centroid.unit, centroid.norm_sq]);
+            } else {
+                list_factors.push([0.0; 2]);
+            }
+        }
+        bytes += (size_of_val(&*centroids) + size_of_val(&*list_factors)) as u64;
+        let lengths: Vec<u32> = match &shape.refine {
+            Refine::Saq { segments, .. } => segments.iter().map(|s| s.dims as u32).collect(),
+            _ => vec![raw.dims() as u32],
+        };
+        // What is written reaches the device with the next submission.
+        context.queue.submit([]);
+        context.check()?;
+        Ok(GpuIndex {
+            context,
+            index,
+            raw,
+            lists: lists
+                .iter()
+                .map(|list| List { block: list.block, vectors: list.vectors })
+                .collect(),
+            chunks,
+            centroids: context.filled("centroids", &centroids)?,
+            list_factors: context.filled("lists", &list_factors)?,
+            lengths: context.filled("segments", &lengths)?,
+            segments: context.filled("segments", &shape.refine_segments())?,
+            shape,
+            positions,
+            workspace: Mutex::default(),
+            bytes,
+        })
+    }
+
+    /// Bytes that the index takes on the device.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes that the first stage reads of a vector.
+    pub fn first_stage_bytes(&self) -> usize {
+        4 * self.shape.stride
+    }
+
+    /// The number of chunks that the codes are in.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.index.metric()
+    }
+}
+
+/// Lays out and uploads some blocks.
+fn upload_chunk(
+    context: &GpuContext,
+    raw: &RawIndex<'_>,
+    shape: &Shape,
+    lists: &[nonius::raw::RawList],
+    blocks: std::ops::Range<usize>,
+    ranks: &[u32],
+) -> Result<Chunk, GpuError> {
+    let (words, row_words) = (shape.stride * BLOCK, shape.row_words() * BLOCK);
+    let bytes = |words: usize| (blocks.len() * words * 4) as u64;
+    let codes = context.buffer("codes", bytes(words))?;
+    let rows = match row_words {
+        0 => None,
+        _ => Some(context.buffer("codes", bytes(row_words))?),
+    };
+    let rank_buffer = context.buffer("ranks", bytes(BLOCK))?;
+    for first in blocks.clone().step_by(BLOCKS_AT_A_TIME) {
+        let count = BLOCKS_AT_A_TIME.min(blocks.end - first);
+        let mut out = vec![0u32; count * words];
+        let mut out_rows = vec![0u32; count * row_words];
+        let mut out_ranks = vec![NONE; count * BLOCK];
+        // Where there are no rows each block still has a piece of them, an empty one.
+        let row_pieces: Vec<&mut [u32]> = match row_words {
+            0 => (0..count).map(|_| &mut [][..]).collect(),
+            _ => out_rows.chunks_exact_mut(row_words).collect(),
+        };
+        out.par_chunks_exact_mut(words.max(1))
+            .zip(row_pieces)
+            .zip(out_ranks.par_chunks_exact_mut(BLOCK))
+            .enumerate()
+            .for_each_init(RawVector::default, |vector, (i, ((out, out_rows), out_ranks))| {
+                let block = first + i;
+                // The last list that begins at this block or before, and has any.
+                let after = lists.partition_point(|list| list.block <= block);
+                let list = lists[after - 1];
+                let start = (block - list.block) * BLOCK;
+                let lanes = list.vectors.saturating_sub(start).min(BLOCK);
+                for lane in 0..lanes {
+                    let position = list.first + start + lane;
+                    raw.vector(block, lane, position, vector);
+                    let stride = row_words / BLOCK;
+                    let row = &mut out_rows[lane * stride..(lane + 1) * stride];
+                    shape.write(vector, lane, out, row);
+                    out_ranks[lane] = ranks[position];
+                }
+            });
+        let at = |words: usize| ((first - blocks.start) * words * 4) as u64;
+        context.queue.write_buffer(&codes, at(words), bytemuck::cast_slice(&out));
+        if let Some(rows) = &rows {
+            context.queue.write_buffer(rows, at(row_words), bytemuck::cast_slice(&out_rows));
+        }
+        context.queue.write_buffer(&rank_buffer, at(BLOCK), bytemuck::cast_slice(&out_ranks));
+        // Staged copies are freed once the device has them.
+        let submission = context.queue.submit([]);
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        context
+            .device
+            .poll(wait)
+            .map_err(|error| GpuError::Device { message: error.to_string() })?;
+        context.check()?;
+    }
+    Ok(Chunk { blocks, codes, rows, ranks: rank_buffer })
+}
