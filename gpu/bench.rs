@@ -91,7 +91,10 @@ fn main() -> Result<(), Failure> {
         println!(
             "batch {batch:5}: scan {:.2} ms, {:.2} G codes/s x query, {:.0} GB/s in {passes} passes, \
              {:.0}% of copy; {qps:.0} queries/s at recall {recall:.4}",
-            rate.seconds * 1e3, pairs * 1e-9, read * 1e-9, 100.0 * read / bandwidth
+            rate.seconds * 1e3,
+            pairs * 1e-9,
+            read * 1e-9,
+            100.0 * read / bandwidth
         );
         rows.push(Row { batch, pairs, bytes: read, share: read / bandwidth, qps, recall });
     }
@@ -113,11 +116,16 @@ fn main() -> Result<(), Failure> {
         of_kernel.iter().map(|(name, s)| format!("{name} {:.3}", s * 1e3)).collect();
     println!(
         "1,024 queries, ms: prepare {:.2}, device {:.2} ({}), finish {:.2}; scanned {}, refined {}",
-        timings.prepare * 1e3, timings.device * 1e3, kernels.join(", "), timings.finish * 1e3,
-        timings.stats.scanned, timings.stats.refined
+        timings.prepare * 1e3,
+        timings.device * 1e3,
+        kernels.join(", "),
+        timings.finish * 1e3,
+        timings.stats.scanned,
+        timings.stats.refined
     );
     if let Some(path) = options.get("csv") {
-        let mut text = String::from("batch,code_queries_per_s,bytes_per_s,share_of_copy,qps,recall\n");
+        let mut text =
+            String::from("batch,code_queries_per_s,bytes_per_s,share_of_copy,qps,recall\n");
         for Row { batch, pairs, bytes, share, qps, recall } in &rows {
             writeln!(text, "{batch},{pairs:.4e},{bytes:.4e},{share:.4},{qps:.1},{recall:.4}")?;
         }
@@ -175,8 +183,7 @@ fn choose(
 ) -> Result<SearchParams, Failure> {
     let mut nprobe = 2.0f64;
     loop {
-        let params =
-            SearchParams { nprobe: nprobe as usize, rerank, ..SearchParams::default() };
+        let params = SearchParams { nprobe: nprobe as usize, rerank, ..SearchParams::default() };
         let (found, _) = index.search_batch(queries.view(), K, &params)?;
         let hits: usize = found.iter().zip(truth).map(|(found, truth)| hits(found, truth)).sum();
         let found = hits as f64 / (K * truth.len()) as f64;
@@ -186,7 +193,7 @@ fn choose(
         if params.nprobe >= index.nlist() {
             return Err(format!("the index finds {found:.4} of the neighbours at most").into());
         }
-        nprobe = (nprobe * 1.15).max(nprobe + 1.0);
+        nprobe = (nprobe * 1.04).max(nprobe + 1.0);
     }
 }
 
@@ -255,14 +262,13 @@ fn draw(rows: &[Row], core: f64, name: &str, path: &str) -> Result<(), Failure> 
     let area = SVGBackend::new(path, (900, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(450);
-    let sides: [(_, &str, Vec<(f64, f64)>, Option<f64>); 2] = [
-        (left, "queries a second", rows.iter().map(|r| (r.batch as f64, r.qps)).collect(), Some(core)),
-        (
-            right,
-            "first stage: 10^9 codes x queries a second",
-            rows.iter().map(|r| (r.batch as f64, r.pairs * 1e-9)).collect(),
-            None,
-        ),
+    let of = |value: fn(&Row) -> f64| -> Vec<(f64, f64)> {
+        rows.iter().map(|row| (row.batch as f64, value(row))).collect()
+    };
+    let (queries, pairs) = (of(|row| row.qps), of(|row| row.pairs * 1e-9));
+    let sides = [
+        (left, "queries a second", queries, Some(core)),
+        (right, "first stage: 10^9 codes x queries a second", pairs, None),
     ];
     for (area, what, points, line) in sides {
         let values = points.iter().map(|p| p.1).chain(line);
@@ -272,7 +278,10 @@ fn draw(rows: &[Row], core: f64, name: &str, path: &str) -> Result<(), Failure> 
             .caption(name, ("sans-serif", 14))
             .x_label_area_size(38)
             .y_label_area_size(70)
-            .build_cartesian_2d((1.0..1100.0f64).log_scale(), (low * 0.7..high * 1.4).log_scale())?;
+            .build_cartesian_2d(
+                (1.0..1100.0f64).log_scale(),
+                (low * 0.7..high * 1.4).log_scale(),
+            )?;
         chart.configure_mesh().x_desc("queries in a call").y_desc(what).draw()?;
         chart.draw_series(LineSeries::new(points.iter().copied(), &BLUE))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, BLUE.filled())))?;

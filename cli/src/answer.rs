@@ -108,7 +108,13 @@ pub(crate) fn answer(
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        return Ok(Answers { ids: IdMatrix::new(width, ids), distances, seconds, microseconds, stats });
+        return Ok(Answers {
+            ids: IdMatrix::new(width, ids),
+            distances,
+            seconds,
+            microseconds,
+            stats,
+        });
     }
     let stats = ids
         .par_chunks_mut(chunk * width)

@@ -7,7 +7,7 @@ use crate::context::GpuContext;
 use crate::error::GpuError;
 use crate::kernels;
 use crate::prepare::{Batch, Pairs, Sizes};
-use crate::search::Scan;
+use crate::search::scan_kernel;
 use crate::upload::GpuIndex;
 
 /// Bytes a second that a kernel copies, those read and those written counted: the median of some repeats with
@@ -23,7 +23,8 @@ pub fn copy_bandwidth(context: &GpuContext, bytes: u64, repeats: usize) -> Resul
     for _ in 0..repeats + 2 {
         let mut recorder = context.record(true);
         let groups = 8192;
-        let params = |_| kernels::copy::Params { words: (bytes / 16) as u32, threads: 256 * groups };
+        let params =
+            |_| kernels::copy::Params { words: (bytes / 16) as u32, threads: 256 * groups };
         recorder.dispatch(&kernels::copy::kernel(), groups, params, &[&source, &target])?;
         seconds.extend(time_of(recorder.finish(&[])?.1)?);
     }
@@ -90,10 +91,10 @@ pub fn scan_rate(
         recorder.encoder.copy_buffer_to_buffer(&chunk.codes, 0, &codes, copy * size, size);
     }
     recorder.finish(&[])?;
-    let scan = Scan { index, batch: &batch, pairs: &pairs, sizes, held: 10, seeds: 0 };
-    let (together, slice, kernel) = scan.scan_kernel();
+    let (together, slice, kernel) = scan_kernel(index, &pairs);
     let vectors = (copies * blocks) as usize * BLOCK;
-    let length = (vectors * rows.div_ceil(together) / 16_384).clamp(256, 8192).next_multiple_of(BLOCK);
+    let length =
+        (vectors * rows.div_ceil(together) / 16_384).clamp(256, 8192).next_multiple_of(BLOCK);
     let mut work = Vec::new();
     for first in (0..vectors).step_by(length) {
         for member in (0..rows).step_by(together) {

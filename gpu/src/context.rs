@@ -148,9 +148,10 @@ impl GpuContext {
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(
-            |error| GpuError::NoDevice { adapter: info.name.clone(), message: error.to_string() },
-        )?;
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
+                GpuError::NoDevice { adapter: info.name.clone(), message: error.to_string() }
+            })?;
         let reports = Arc::new(Reports::default());
         let of_device = Arc::clone(&reports);
         device.set_device_lost_callback(move |reason, message| {
@@ -161,14 +162,7 @@ impl GpuContext {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&of_device.error).get_or_insert_with(|| error.to_string());
         }));
-        Ok(GpuContext {
-            info,
-            device,
-            queue,
-            limits,
-            pipelines: Mutex::default(),
-            reports,
-        })
+        Ok(GpuContext { info, device, queue, limits, pipelines: Mutex::default(), reports })
     }
 
     /// The adapter.
@@ -291,7 +285,8 @@ impl GpuContext {
 
     /// Begins to record work.
     pub(crate) fn record(&self, timed: bool) -> Recorder<'_> {
-        let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let times = (timed && self.info.timestamps).then(|| {
             self.device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: None,
@@ -302,6 +297,9 @@ impl GpuContext {
         Recorder { context: self, encoder, times, timed: Vec::new() }
     }
 }
+
+/// How many seconds each kernel took.
+pub(crate) type Seconds = Vec<(&'static str, f64)>;
 
 /// Kernels whose time is taken in one recording.
 const MOST_TIMED: u32 = 256;
@@ -377,7 +375,7 @@ impl Recorder<'_> {
     pub(crate) fn finish(
         mut self,
         read: &[(&wgpu::Buffer, u64)],
-    ) -> Result<(Vec<Vec<u32>>, Vec<(&'static str, f64)>), GpuError> {
+    ) -> Result<(Vec<Vec<u32>>, Seconds), GpuError> {
         let context = self.context;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let total: u64 = read.iter().map(|&(_, bytes)| bytes).sum();
@@ -407,7 +405,8 @@ impl Recorder<'_> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         let polled = context.device.poll(wait);
         context.check()?;
-        let failed = |error: &dyn std::fmt::Display| GpuError::Device { message: error.to_string() };
+        let failed =
+            |error: &dyn std::fmt::Display| GpuError::Device { message: error.to_string() };
         polled.map_err(|error| failed(&error))?;
         let words = |buffer: &wgpu::Buffer, start: u64, end: u64| -> Result<Vec<u32>, GpuError> {
             let view = buffer.get_mapped_range(start..end).map_err(|error| failed(&error))?;

@@ -1,7 +1,7 @@
 //! What a batch of queries brings to the device: tables, the lists to search, and the work in them.
 
 use nonius::SearchParams;
-use nonius::raw::{RawProbe, RawTables};
+use nonius::raw::{RawProbe, RawSegment, RawTables};
 use rayon::prelude::*;
 
 use crate::error::GpuError;
@@ -11,7 +11,7 @@ use crate::kernels::{NONE, Pair};
 use crate::upload::{GpuIndex, Refine, Shape};
 
 /// Queries that a thread prepares at a time.
-const TASK: usize = 32;
+const TASK: usize = 8;
 
 /// Vectors of an item of work: fewer where there is little to do, so that all of the device has some.
 const ITEM_VECTORS: std::ops::RangeInclusive<usize> = 256..=8192;
@@ -91,17 +91,27 @@ impl Batch {
                         probes: Vec::with_capacity(rows),
                     };
                     searcher.prepare(queries, k, params, |row, query| {
-                        let values =
-                            &mut out.queries[row * sizes.query..(row + 1) * sizes.query];
+                        let values = &mut out.queries[row * sizes.query..(row + 1) * sizes.query];
                         values[0] = query.constant();
                         values[1] = query.norm_sq().0;
                         if values.len() > sizes.head {
                             values[sizes.head..].copy_from_slice(query.values());
                         }
                         let table = &mut out.tables[row * sizes.table..(row + 1) * sizes.table];
-                        let refine =
-                            &mut out.refine[row * sizes.refine..(row + 1) * sizes.refine];
-                        fill(&index.shape, query.tables(), values, table, refine, &mut out.square);
+                        let refine = &mut out.refine[row * sizes.refine..(row + 1) * sizes.refine];
+                        let rotated = query.values();
+                        let alpha = index.raw.alpha();
+                        let square = &mut out.square;
+                        fill(
+                            &index.shape,
+                            query.tables(),
+                            alpha,
+                            rotated,
+                            values,
+                            table,
+                            refine,
+                            square,
+                        );
                         out.probes.push(query.probes().collect());
                     })?;
                     Ok(out)
@@ -129,6 +139,8 @@ impl Batch {
 fn fill(
     shape: &Shape,
     tables: RawTables<'_>,
+    alpha: f32,
+    values: &[f32],
     query: &mut [f32],
     table: &mut [u32],
     refine: &mut [u32],
@@ -144,13 +156,24 @@ fn fill(
                 out.copy_from_slice(&[line.slope, line.bias, line.near, constant, by_distance]);
             }
             let mut word = 0;
-            for &(first, count) in pieces {
-                // Groups beyond the piece's last one are zero, and so are their entries.
-                let from = saq.lut[16 * first..16 * (first + count)].as_chunks::<4>().0;
-                for (out, bytes) in table[32 * word..].iter_mut().zip(from) {
-                    *out = u32::from_le_bytes(*bytes);
-                }
-                word += count.div_ceil(8);
+            for (i, &(first, count)) in pieces.iter().enumerate() {
+                let line = &mut query[HEAD + LINE * i..][..LINE];
+                let Some(segment) = segments
+                    .iter()
+                    .find(|s| (s.groups.0..s.groups.0 + s.groups.1).contains(&first))
+                else {
+                    continue;
+                };
+                // The query's values that the piece's bits stand for.
+                let per_group = 4 / segment.scan_bits as usize;
+                let start = segment.start + (first - segment.groups.0) * per_group;
+                let values = &values[start..start + count * per_group];
+                let words = count.div_ceil(8);
+                let table = &mut table[8 * word..8 * (word + words)];
+                let (step, bias) = weights(segment, values, table);
+                line[0] = alpha * segment.unit * step;
+                line[1] = alpha * segment.unit * bias;
+                word += words;
             }
             let (digits, steps) = refine.split_at_mut(saq.integers.len() / 2);
             let (high, low) = digits.split_at_mut(saq.integers.len() / 4);
@@ -190,6 +213,36 @@ fn fill(
     }
 }
 
+/// Rounds what the bits of a piece of SAQ's first stage add to an inner product to integers of 8 bits, four in a
+/// word of `table` as `scan1.wgsl` takes them. Returns what a unit is worth, and what comes on top of the sum.
+///
+/// The levels of two bits, from `-outer` over `-inner` to `outer`, are `(outer + inner) b1 + (outer - inner) b0 - outer`;
+/// those of one bit are `2 inner b0 - inner`. Rounding adds as much noise as that of the table that the processor
+/// looks groups up in, or less: steps are about as large, there are four times as many, but of each only whether its bit is set
+/// is not known, and half of that is known on average.
+fn weights(segment: &RawSegment, values: &[f32], table: &mut [u32]) -> (f32, f32) {
+    let [inner, outer] = segment.levels;
+    let bits = segment.scan_bits as usize;
+    let of_bit = if bits == 2 { [outer - inner, outer + inner] } else { [2.0 * inner; 2] };
+    let least = if bits == 2 { outer } else { inner };
+    let most = values.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let step = (most * of_bit[0].abs().max(of_bit[1].abs()) / 127.0).max(f32::MIN_POSITIVE);
+    let mut bias = 0.0;
+    table.fill(0);
+    for (i, &value) in values.iter().enumerate() {
+        bias -= least * value;
+        for (plane, &of_bit) in of_bit[..bits].iter().enumerate() {
+            let weight = value * of_bit;
+            let rounded = (weight / step).round_ties_even().clamp(-127.0, 127.0);
+            bias += 0.5 * (weight - step * rounded);
+            let bit = i * bits + plane;
+            let word = &mut table[bit / 32 * 8 + bit % 8];
+            *word |= u32::from(rounded as i8 as u8) << (8 * (bit % 32 / 8));
+        }
+    }
+    (step, bias)
+}
+
 /// The lists of all queries.
 #[derive(Default)]
 pub(crate) struct Pairs {
@@ -208,7 +261,8 @@ impl Pairs {
             let (mut first, mut vectors) = (0, 0);
             for probe in probes {
                 let list = index.lists[probe.list as usize];
-                let own = if (first as usize) < wanted { list.vectors.min(wanted) as u32 } else { 0 };
+                let own =
+                    if (first as usize) < wanted { list.vectors.min(wanted) as u32 } else { 0 };
                 // Of floats no list says anything that its keys need.
                 let constant = match index.shape.refine {
                     Refine::None => batch.queries[query as usize * (HEAD + LINE)],

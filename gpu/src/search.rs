@@ -14,6 +14,12 @@ use crate::upload::{GpuIndex, Refine};
 /// Queries of a batch that go to the device together, at most.
 const MOST_QUERIES: usize = 1024;
 
+/// A batch goes to the device in so many parts, of which one is prepared while another one is there,
+const PARTS: usize = 4;
+
+/// if they have at least so many queries.
+const LEAST_QUERIES: usize = 256;
+
 /// Candidates that there is room for at first, for each query.
 const ROOM: usize = 2048;
 
@@ -36,9 +42,10 @@ pub struct GpuTimings {
     /// Seconds of each kernel on the device, in the order in which they ran; empty where the adapter does
     /// not tell.
     pub kernels: Vec<(&'static str, f64)>,
-    /// Seconds of preparing queries on the processor.
+    /// Seconds of preparing queries on the processor. Of a large batch one part is prepared while another one is
+    /// on the device.
     pub prepare: f64,
-    /// Seconds from the first upload to the results.
+    /// Seconds from the first upload to the results, with what was prepared meanwhile.
     pub device: f64,
     /// Seconds of turning results into neighbours, and of rerank.
     pub finish: f64,
@@ -99,84 +106,128 @@ impl GpuIndex<'_> {
             return Err(GpuError::Unsupported { what });
         }
         let held = self.raw.searcher().held(k, params);
-        let mut workspace = lock(&self.workspace);
+        // Taken, not locked: a thread that waits may be given another search meanwhile.
+        let mut workspace = std::mem::take(&mut *lock(&self.workspace));
         workspace.room = workspace.room.max(ROOM);
         let mut all = Vec::with_capacity(queries.rows());
         let mut timings = GpuTimings::default();
-        let mut next = 0;
-        let mut most = MOST_QUERIES;
-        while next < queries.rows() {
+        let part = queries.rows().div_ceil(PARTS).clamp(LEAST_QUERIES, MOST_QUERIES);
+        let mut most = part;
+        let share = |next: usize, most: usize| {
             let count = most.min(queries.rows() - next);
-            let rows = &queries.data()[next * expected..(next + count) * expected];
-            match self.answer(rows, k, held, params, timed, &mut workspace, &mut timings)? {
-                Answer::Found(found) => {
-                    all.extend(found);
-                    next += count;
-                }
-                Answer::TooMany => most = count.div_ceil(2),
+            &queries.data()[next * expected..(next + count) * expected]
+        };
+        let prepare = |rows| self.prepare(rows, k, held, params);
+        let mut ready = match queries.rows() {
+            0 => None,
+            _ => Some(prepare(share(0, most))?),
+        };
+        while let Some(current) = ready.take() {
+            let Ready { rows, seconds, .. } = current;
+            let next = all.len() + rows.len() / expected;
+            let following = (next < queries.rows()).then(|| share(next, most));
+            let clock = std::time::Instant::now();
+            let (found, prepared) = rayon::join(
+                || self.on_device(&current, held, timed, &mut workspace, &mut timings),
+                || following.map(prepare).transpose(),
+            );
+            let Some(found) = found? else {
+                // Too many for the device: fewer at a time.
+                most = (rows.len() / expected).div_ceil(2);
+                ready = Some(prepare(share(all.len(), most))?);
+                continue;
+            };
+            timings.prepare += seconds;
+            timings.device += clock.elapsed().as_secs_f64();
+            let clock = std::time::Instant::now();
+            all.extend(self.finish(&found, rows, k, params)?);
+            timings.finish += clock.elapsed().as_secs_f64();
+            if params.rerank > 0 {
+                timings.stats.reranked += (found.len() * held) as u64;
             }
+            ready = prepared?;
         }
+        *lock(&self.workspace) = workspace;
         Ok((all, timings))
     }
 
-    /// Answers queries that go to the device together.
-    fn answer(
+    /// Prepares queries that go to the device together.
+    fn prepare<'q>(
         &self,
-        queries: &[f32],
+        rows: &'q [f32],
         k: usize,
         held: usize,
         params: &SearchParams,
+    ) -> Result<Ready<'q>, GpuError> {
+        let clock = std::time::Instant::now();
+        let sizes = Sizes::of(&self.shape, self.raw.dims());
+        let batch = Batch::new(self, sizes, rows, k, params)?;
+        let seeds = self.first_candidates(&batch, held);
+        let pairs = Pairs::new(self, &batch, seeds);
+        let kernel = scan_kernel(self, &pairs);
+        let first = match seeds {
+            0 => Vec::new(),
+            _ => plan(self, &pairs, Some(seeds), kernel.0),
+        };
+        let work = [first, plan(self, &pairs, None, kernel.0)];
+        let seconds = clock.elapsed().as_secs_f64();
+        Ok(Ready { rows, batch, pairs, sizes, kernel, work, seconds })
+    }
+
+    /// Runs prepared queries; none if they are too many for the device.
+    fn on_device(
+        &self,
+        ready: &Ready<'_>,
+        held: usize,
         timed: bool,
         workspace: &mut Workspace,
         timings: &mut GpuTimings,
-    ) -> Result<Answer, GpuError> {
-        let clock = std::time::Instant::now();
-        let dim = self.index.dim();
-        let rows = queries.len() / dim;
-        let sizes = Sizes::of(&self.shape, self.raw.dims());
+    ) -> Result<Option<Vec<Found>>, GpuError> {
+        let Ready { batch, pairs, sizes, kernel, work, .. } = ready;
+        let rows = batch.probes.len();
         let limit = self.context.binding_limit();
-        let most = [sizes.table, sizes.refine, sizes.query].map(|size| (4 * size * rows) as u64);
-        if rows > 1 && most.into_iter().any(|bytes| bytes > limit) {
-            return Ok(Answer::TooMany);
-        }
-        let batch = Batch::new(self, sizes, queries, k, params)?;
-        let seeds = self.first_candidates(&batch, held);
-        let pairs = Pairs::new(self, &batch, seeds);
-        timings.prepare += clock.elapsed().as_secs_f64();
-        let clock = std::time::Instant::now();
-        let found = loop {
-            let scan = Scan { index: self, batch: &batch, pairs: &pairs, sizes, held, seeds };
+        let scan = Scan { index: self, batch, pairs, sizes: *sizes, held, kernel, work };
+        loop {
             let room = match held > MOST_RANKED {
                 // All of them are candidates.
                 true => pairs.vectors.iter().copied().max().unwrap_or(0) as usize,
                 false => workspace.room,
             };
             if rows > 1 && scan.too_large(room, limit) {
-                return Ok(Answer::TooMany);
+                return Ok(None);
             }
             let (found, counts) = scan.run(room, timed, workspace, timings)?;
             let needed = counts.iter().copied().max().unwrap_or(0) as usize;
-            if needed <= room {
-                let stats = &mut timings.stats;
-                let refined = counts.iter().map(|&count| u64::from(count)).sum::<u64>();
-                let scanned: u64 =
-                    pairs.first.iter().chain(&pairs.vectors).map(|&count| u64::from(count)).sum();
-                stats.lists += pairs.pairs.len() as u64;
-                stats.scanned += scanned;
-                stats.bytes_touched += scanned * (4 * self.shape.stride) as u64;
-                if !matches!(self.shape.refine, Refine::None) {
-                    stats.refined += refined;
-                    stats.bytes_touched += refined * (4 * self.shape.row_words()) as u64;
-                }
-                break found;
+            if needed > room {
+                workspace.room = needed.next_power_of_two();
+                continue;
             }
-            workspace.room = needed.next_power_of_two();
-        };
-        timings.device += clock.elapsed().as_secs_f64();
-        let clock = std::time::Instant::now();
+            let stats = &mut timings.stats;
+            let refined = counts.iter().map(|&count| u64::from(count)).sum::<u64>();
+            let scanned: u64 =
+                pairs.first.iter().chain(&pairs.vectors).map(|&count| u64::from(count)).sum();
+            stats.lists += pairs.pairs.len() as u64;
+            stats.scanned += scanned;
+            stats.bytes_touched += scanned * (4 * self.shape.stride) as u64;
+            if !matches!(self.shape.refine, Refine::None) {
+                stats.refined += refined;
+                stats.bytes_touched += refined * (4 * self.shape.row_words()) as u64;
+            }
+            return Ok(Some(found));
+        }
+    }
+
+    /// Turns what was found, keys and ranks, into neighbours.
+    fn finish(
+        &self,
+        found: &[Found],
+        rows: &[f32],
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<Vec<Vec<Neighbor>>, GpuError> {
         let tasks: Vec<Result<Vec<Neighbor>, GpuError>> = found
             .par_iter()
-            .zip(queries.par_chunks_exact(dim))
+            .zip(rows.par_chunks_exact(self.index.dim()))
             .map_init(
                 || self.raw.searcher(),
                 |searcher, (found, query)| {
@@ -188,12 +239,7 @@ impl GpuIndex<'_> {
                 },
             )
             .collect();
-        let found = tasks.into_iter().collect::<Result<_, _>>()?;
-        if params.rerank > 0 {
-            timings.stats.reranked += (rows * held) as u64;
-        }
-        timings.finish += clock.elapsed().as_secs_f64();
-        Ok(Answer::Found(found))
+        tasks.into_iter().collect()
     }
 
     /// How many first candidates a query should have: enough for the limit that comes from them to leave few of the
@@ -210,22 +256,33 @@ impl GpuIndex<'_> {
     }
 }
 
-/// What came of a batch.
-enum Answer {
-    Found(Vec<Vec<Neighbor>>),
-    /// There are too many queries for the device.
-    TooMany,
+/// What was found for a query: keys and ranks, the best first.
+type Found = Vec<[u32; 2]>;
+
+/// Queries (`rows x dim`), ready to go to the device together.
+struct Ready<'q> {
+    rows: &'q [f32],
+    batch: Batch,
+    pairs: Pairs,
+    sizes: Sizes,
+    /// How many queries a workgroup serves, how many words of tables it has at a time, and the kernel for that.
+    kernel: (usize, u32, Kernel),
+    /// The work of the scan of first candidates, and of that of all.
+    work: [Vec<Work>; 2],
+    /// How long it took.
+    seconds: f64,
 }
 
 /// One batch on the device.
-pub(crate) struct Scan<'a> {
-    pub(crate) index: &'a GpuIndex<'a>,
-    pub(crate) batch: &'a Batch,
-    pub(crate) pairs: &'a Pairs,
-    pub(crate) sizes: Sizes,
-    pub(crate) held: usize,
-    /// First candidates that are wanted of each query; 0 for none.
-    pub(crate) seeds: usize,
+struct Scan<'a> {
+    index: &'a GpuIndex<'a>,
+    batch: &'a Batch,
+    pairs: &'a Pairs,
+    sizes: Sizes,
+    held: usize,
+    /// As [`Ready`] has them.
+    kernel: &'a (usize, u32, Kernel),
+    work: &'a [Vec<Work>; 2],
 }
 
 impl Workspace {
@@ -272,38 +329,13 @@ impl Scan<'_> {
         self.pairs.first.iter().copied().max().unwrap_or(0) as usize
     }
 
+    /// Whether a buffer would be larger than what the device binds, with room for so many candidates of each query.
     fn too_large(&self, room: usize, limit: u64) -> bool {
+        let Sizes { table, refine, query, .. } = self.sizes;
+        let tables = (4 * self.queries() * table.max(refine).max(query)) as u64;
         let candidates = (self.queries() * room.max(self.most_first()) * 16) as u64;
         let views = (self.pairs.pairs.len() * self.index.shape.view() * 4) as u64;
-        candidates.max(views) > limit
-    }
-
-    /// How many queries a workgroup serves, and the kernel for that: as many as its memory has room for the tables
-    /// of, and no more than meet in a list.
-    pub(crate) fn scan_kernel(&self) -> (usize, u32, Kernel) {
-        let shape = &self.index.shape;
-        let limit = self.index.context.limits.max_compute_workgroup_storage_size.min(32 << 10);
-        let words = (shape.words as u32).max(1);
-        let mut per_list = vec![0u32; self.index.lists.len()];
-        for pair in &self.pairs.pairs {
-            per_list[pair.list as usize] += 1;
-        }
-        let meet = per_list.iter().copied().max().unwrap_or(1).max(1);
-        let choices = shape.codes.queries();
-        let whole = |queries: u32| shape.codes.table_bytes(queries) * words <= limit;
-        let enough = |queries: u32| {
-            // No more room than there are queries, but for what is left of the last workgroup.
-            choices.iter().all(|&other| other >= queries || other < meet)
-        };
-        let queries = choices
-            .iter()
-            .copied()
-            .find(|&queries| enough(queries) && whole(queries))
-            .or_else(|| choices.iter().copied().find(|&queries| enough(queries)))
-            .unwrap_or(1);
-        // In steps, so that indexes share compiled kernels.
-        let slice = words.next_multiple_of(8).min(limit / shape.codes.table_bytes(queries)).max(1);
-        (queries as usize, slice, kernels::scan::kernel(shape.codes, queries, slice))
+        candidates.max(views).max(tables) > limit
     }
 
     /// Runs all stages; returns the best of each query, key and rank, and how many candidates each had.
@@ -313,7 +345,7 @@ impl Scan<'_> {
         timed: bool,
         workspace: &mut Workspace,
         timings: &mut GpuTimings,
-    ) -> Result<(Vec<Vec<[u32; 2]>>, Vec<u32>), GpuError> {
+    ) -> Result<(Vec<Found>, Vec<u32>), GpuError> {
         let Scan { index, batch, pairs, sizes, held, .. } = *self;
         let (context, shape) = (index.context, &index.shape);
         let queries = self.queries();
@@ -331,7 +363,8 @@ impl Scan<'_> {
         let views_bytes = (all.len() * shape.view() * 4) as u64;
         let views = workspace.room(index, "views", views_bytes)?;
         let candidates = workspace.room(index, "candidates", (queries * room * 16) as u64)?;
-        let seeds = workspace.room(index, "first candidates", (queries * most_first * 16) as u64)?;
+        let seeds =
+            workspace.room(index, "first candidates", (queries * most_first * 16) as u64)?;
         let chosen_buffer = workspace.room(index, "chosen", (queries * chosen * 16) as u64)?;
         let best = workspace.room(index, "best", (queries * chosen * 8) as u64)?;
         let limits = workspace.room(index, "limits", (queries * chosen * 8) as u64)?;
@@ -373,7 +406,7 @@ impl Scan<'_> {
             )?;
         }
         if most_first > 0 {
-            stage.scan(recorder_ref, Some(self.seeds), most_first, &seeds)?;
+            stage.scan(recorder_ref, true, most_first, &seeds)?;
             let keep = if refines { chosen } else { held };
             let limit = if refines { 0 } else { held };
             stage.top(recorder_ref, &seeds, most_first, keep, limit, false, 0, &best)?;
@@ -388,8 +421,16 @@ impl Scan<'_> {
                 let buffers = [&seeds, &best, &chosen_buffer];
                 recorder_ref.dispatch(&kernels::gather::kernel(), groups, params, &buffers)?;
                 stage.refine(recorder_ref, &chosen_buffer, chosen, chosen)?;
-                stage
-                    .top(recorder_ref, &chosen_buffer, chosen, held, held, false, chosen, &limits)?;
+                stage.top(
+                    recorder_ref,
+                    &chosen_buffer,
+                    chosen,
+                    held,
+                    held,
+                    false,
+                    chosen,
+                    &limits,
+                )?;
             }
             let counts = 4 * queries as u64;
             recorder_ref.encoder.clear_buffer(&state, counts, Some(counts));
@@ -405,7 +446,7 @@ impl Scan<'_> {
                 recorder_ref.dispatch(&kernels::carry::kernel(), groups, params, &buffers)?;
             }
         }
-        stage.scan(recorder_ref, None, room, &candidates)?;
+        stage.scan(recorder_ref, false, room, &candidates)?;
         if refines {
             stage.refine(recorder_ref, &candidates, room, 0)?;
         }
@@ -435,6 +476,37 @@ impl Scan<'_> {
     }
 }
 
+/// How many queries a workgroup serves, and the kernel for that: as many as its memory has room for the tables
+/// of, and no more than meet in a list.
+pub(crate) fn scan_kernel(index: &GpuIndex<'_>, pairs: &Pairs) -> (usize, u32, Kernel) {
+    let shape = &index.shape;
+    let limit = index.context.limits.max_compute_workgroup_storage_size.min(32 << 10);
+    let pieces = shape.pieces.len() as u32;
+    let limit = |queries| limit.saturating_sub(kernels::scan::piece_bytes(queries, pieces));
+    let words = (shape.words as u32).max(1);
+    let mut per_list = vec![0u32; index.lists.len()];
+    for pair in &pairs.pairs {
+        per_list[pair.list as usize] += 1;
+    }
+    let meet = per_list.iter().copied().max().unwrap_or(1).max(1);
+    let choices = shape.codes.queries();
+    let whole = |queries: u32| shape.codes.table_bytes(queries) * words <= limit(queries);
+    let enough = |queries: u32| {
+        // No more room than there are queries, but for what is left of the last workgroup.
+        choices.iter().all(|&other| other >= queries || other < meet)
+    };
+    let queries = choices
+        .iter()
+        .copied()
+        .find(|&queries| enough(queries) && whole(queries))
+        .or_else(|| choices.iter().copied().find(|&queries| enough(queries)))
+        .unwrap_or(1);
+    // In steps, so that indexes share compiled kernels.
+    let slice =
+        words.next_multiple_of(8).min(limit(queries) / shape.codes.table_bytes(queries)).max(1);
+    (queries as usize, slice, kernels::scan::kernel(shape.codes, queries, slice, pieces))
+}
+
 /// The best of some candidates, key and rank.
 fn rank(candidates: &[u32], count: usize, held: usize) -> Vec<[u32; 2]> {
     let own = candidates.as_chunks::<4>().0.iter().take(count);
@@ -459,28 +531,27 @@ impl Stage<'_> {
     fn scan(
         &self,
         recorder: &mut Recorder<'_>,
-        first: Option<usize>,
+        first: bool,
         room: usize,
         out: &wgpu::Buffer,
     ) -> Result<(), GpuError> {
-        let Scan { index, batch, pairs, sizes, .. } = *self.scan;
+        let Scan { index, batch, sizes, kernel: (_, slice, kernel), work, .. } = *self.scan;
         let shape = &index.shape;
-        let (together, slice, kernel) = self.scan.scan_kernel();
-        for (chunk, work) in index.chunks.iter().zip(plan(index, pairs, first, together)) {
-            let Work { words, items, members, piece_table } = work;
+        for (chunk, work) in index.chunks.iter().zip(&work[usize::from(!first)]) {
+            let &Work { ref words, items, members, piece_table } = work;
             if items == 0 {
                 continue;
             }
-            let buffer = index.context.filled("work", &words)?;
+            let buffer = index.context.filled("work", words)?;
             let params = |grid_x| kernels::scan::Params {
                 items,
                 grid_x,
-                first: u32::from(first.is_some()),
+                first: u32::from(first),
                 capacity: room as u32,
                 stride: shape.stride as u32,
                 words: shape.words as u32,
                 pieces: shape.pieces.len() as u32,
-                slice,
+                slice: *slice,
                 view: shape.view() as u32,
                 lines: 2 + shape.segments() as u32,
                 table: sizes.table as u32,
@@ -501,7 +572,7 @@ impl Stage<'_> {
                 self.state,
                 out,
             ];
-            recorder.dispatch(&kernel, items, params, &buffers)?;
+            recorder.dispatch(kernel, items, params, &buffers)?;
         }
         Ok(())
     }
@@ -548,14 +619,8 @@ impl Stage<'_> {
                 grid_x,
             };
             let kernel = kernels::refine::kernel(matches!(shape.refine, Refine::Saq { .. }));
-            let buffers = [
-                rows,
-                self.refine_tables,
-                self.views,
-                self.state,
-                &index.segments,
-                candidates,
-            ];
+            let buffers =
+                [rows, self.refine_tables, self.views, self.state, &index.segments, candidates];
             recorder.dispatch(&kernel, queries * groups, params, &buffers)?;
         }
         Ok(())

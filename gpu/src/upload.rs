@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::context::GpuContext;
 use crate::error::GpuError;
 use crate::kernels::refine::Segment;
-use crate::kernels::scan::{Codes, PIECE};
+use crate::kernels::scan::{Codes, MOST_PIECES, PIECE};
 use crate::kernels::{NONE, views};
 use crate::search::Workspace;
 
@@ -76,7 +76,7 @@ impl Shape {
                 let planes: usize = segments.iter().map(|s| plane_words(s) * planes(s)).sum();
                 let stride = 1 + segments.len().div_ceil(2) + planes;
                 Some(Shape {
-                    codes: Codes::Four,
+                    codes: Codes::One,
                     stride: words + 1 + scanned.len().div_ceil(2),
                     words,
                     additive: true,
@@ -163,7 +163,8 @@ impl Shape {
     fn write(&self, vector: &RawVector, lane: usize, words: &mut [u32], row: &mut [u32]) {
         let mut put = |w: usize, value: u32| words[w * BLOCK + lane] |= value;
         let bits = match self.codes {
-            Codes::Four => 4,
+            // SAQ has its bits in groups of four.
+            Codes::One | Codes::Four => 4,
             Codes::Eight => 8,
             Codes::Float(_) => 16,
         };
@@ -308,7 +309,13 @@ impl<'a> GpuIndex<'a> {
             .ok_or_else(|| unsupported(format!("codes of {}", index.info().quantizer)))?;
         let lists: Vec<_> = (0..index.nlist()).map(|list| raw.list(list)).collect();
         if lists.iter().any(|list| list.copies > 0) {
-            return Err(unsupported("lists with copies of other lists' vectors (spill)".to_owned()));
+            return Err(unsupported(
+                "lists with copies of other lists' vectors (spill)".to_owned(),
+            ));
+        }
+        let (pieces, most) = (shape.pieces.len(), MOST_PIECES as usize);
+        if pieces > most {
+            return Err(unsupported(format!("codes in {pieces} pieces, more than {most}")));
         }
         let blocks: usize = lists.iter().map(|list| list.vectors.div_ceil(BLOCK)).sum();
         if blocks >= NONE as usize / BLOCK {

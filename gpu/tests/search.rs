@@ -65,23 +65,33 @@ fn exhaustive(nprobe: usize) -> SearchParams {
     SearchParams { nprobe, confidence: 30.0, ..SearchParams::default() }
 }
 
-fn compare(context: &GpuContext, index: &Index, queries: &Matrix, k: usize, params: &SearchParams, chunk: Option<u64>) {
+fn compare(
+    context: &GpuContext,
+    index: &Index,
+    queries: &Matrix,
+    k: usize,
+    params: &SearchParams,
+    chunk: Option<u64>,
+) {
     let options = UploadOptions { chunk_bytes: chunk };
     let on_gpu = GpuIndex::upload_with(context, index, &options).unwrap();
     assert_eq!(on_gpu.chunks() > 1, chunk.is_some());
     let found = on_gpu.search_batch(queries.view(), k, params).unwrap();
     let (expected, _) = index.search_batch(queries.view(), k, params).unwrap();
-    let what = format!("{} {} {}, {k}, {params:?}", index.metric(), index.info().quantizer, index.nlist());
+    let what =
+        format!("{} {} {}, {k}, {params:?}", index.metric(), index.info().quantizer, index.nlist());
     assert_same(&found, &expected, &what);
 }
 
 #[test]
 fn all_codes_metrics_and_shapes() {
     let Some(context) = context() else { return };
-    for (i, quantizer) in
-        ["saq:4", "saq:2.3", "rabitq", "saq:8", "pq:8B", "rvq:11B", "pq4:6B", "opq4:9B", "f16", "bf16"]
-            .into_iter()
-            .enumerate()
+    for (i, quantizer) in [
+        "saq:4", "saq:2.3", "rabitq", "saq:8", "pq:8B", "rvq:11B", "pq4:6B", "opq4:9B", "f16",
+        "bf16",
+    ]
+    .into_iter()
+    .enumerate()
     {
         // Odd sizes, and a dimension that is padded.
         let base = vectors(1501, 28, 10 + i as u64);
@@ -194,8 +204,7 @@ fn usual_confidence_finds_as_much_and_rerank_is_exact() {
         let on_gpu = GpuIndex::upload(context, &index).unwrap();
         for (rerank, confidence) in [(0, 2.0), (0, 1.0), (40, 2.0)] {
             let params = SearchParams { nprobe: 20, rerank, confidence, ..SearchParams::default() };
-            let (found, timings) =
-                on_gpu.search_batch_timed(queries.view(), 10, &params).unwrap();
+            let (found, timings) = on_gpu.search_batch_timed(queries.view(), 10, &params).unwrap();
             let (expected, _) = index.search_batch(queries.view(), 10, &params).unwrap();
             let (found_recall, expected_recall) = (recall(&found), recall(&expected));
             assert!(
@@ -203,7 +212,10 @@ fn usual_confidence_finds_as_much_and_rerank_is_exact() {
                 "{quantizer} {params:?}: {found_recall}, the processor {expected_recall}"
             );
             // The first stage rules most of them out.
-            assert!(timings.stats.refined > 0 && timings.stats.refined < timings.stats.scanned / 3, "{timings:?}");
+            assert!(
+                timings.stats.refined > 0 && timings.stats.refined < timings.stats.scanned / 3,
+                "{timings:?}"
+            );
             // The same again to the bit.
             assert_eq!(on_gpu.search_batch(queries.view(), 10, &params).unwrap(), found);
         }

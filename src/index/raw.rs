@@ -112,6 +112,9 @@ pub struct RawSegment {
     pub scan_bits: u32,
     /// The first group of 4 bits in the first stage, and how many there are.
     pub groups: (usize, usize),
+    /// The levels that the first stage's bits stand for: of two bits `-outer, -inner, inner, outer`, of one
+    /// `-inner, inner`; here `[inner, outer]`.
+    pub levels: [f32; 2],
     /// What scales are multiplied by.
     pub unit: f32,
     /// The squared norm of a usual residual of scale 1.

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::answer::{Answers, Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
-use crate::gpu;
 use crate::files::{RowStore, is_hdf5, load_queries, load_truth, open_index};
+use crate::gpu;
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
 use crate::report::{PlanSegment, plan};

@@ -41,7 +41,8 @@ pub(crate) fn run(args: &GpusArgs) -> Result<(), Failure> {
 
     let out = Output::new(&args.json);
     let adapters = crate::gpu::adapters();
-    let mut table = Table::new(&["name", "kind", "by", "driver", "binds MiB", "workgroup KiB", "in step"]);
+    let mut table =
+        Table::new(&["name", "kind", "by", "driver", "binds MiB", "workgroup KiB", "in step"]);
     for adapter in &adapters {
         table.row(vec![
             adapter.name.clone(),

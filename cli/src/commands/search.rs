@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::answer::{Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
-use crate::gpu;
 use crate::files::{RowStore, id_format, load_queries, open_index, write_distances, write_ids};
+use crate::gpu;
 use crate::output::{Failure, Output, Table};
 
 /// Search an index for the nearest neighbours of each query.

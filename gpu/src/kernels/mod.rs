@@ -59,14 +59,16 @@ impl Kernel {
                 (Some("#end"), None, None) => return,
                 (Some("#repeat"), Some(name), Some(count)) => {
                     let constant = self.constants.iter().find(|(name, _)| *name == count);
-                    let count = constant.map_or_else(|| count.parse().ok(), |(_, count)| Some(*count));
+                    let count =
+                        constant.map_or_else(|| count.parse().ok(), |(_, count)| Some(*count));
                     let mut body = String::new();
                     self.unroll(lines, &mut body);
                     let name = format!("${name}");
                     // A count that is none leaves the line to the shader compiler, which names it.
                     match count {
                         Some(count) => {
-                            (0..count).for_each(|i| out.push_str(&body.replace(&name, &i.to_string())));
+                            (0..count)
+                                .for_each(|i| out.push_str(&body.replace(&name, &i.to_string())));
                         }
                         None => out.push_str(line),
                     }

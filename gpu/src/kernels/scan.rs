@@ -1,4 +1,4 @@
-//! The first stage: see `scan.wgsl`, and `scan4.wgsl`, `scan8.wgsl` and `scan16.wgsl` for the kinds of codes.
+//! The first stage: see `scan.wgsl`, and `scan1.wgsl`, `scan4.wgsl`, `scan8.wgsl` and `scan16.wgsl` for the kinds of codes.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -38,6 +38,8 @@ pub(crate) struct Params {
 /// What words of codes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codes {
+    /// Single bits.
+    One,
     /// Eight codes of 4 bits.
     Four,
     /// Four codes of 8 bits.
@@ -50,7 +52,7 @@ impl Codes {
     /// How many queries a workgroup can serve, from the most.
     pub(crate) fn queries(self) -> &'static [u32] {
         match self {
-            Codes::Four | Codes::Float(_) => &[8, 4, 1],
+            Codes::One | Codes::Four | Codes::Float(_) => &[8, 4, 1],
             Codes::Eight => &[4, 1],
         }
     }
@@ -58,6 +60,7 @@ impl Codes {
     /// Bytes of workgroup memory of a word's table for some queries.
     pub(crate) fn table_bytes(self, queries: u32) -> u32 {
         match self {
+            Codes::One => 32 * queries,
             Codes::Four => 128 * 4 * queries.div_ceil(4),
             Codes::Eight if queries == 1 => 1024,
             Codes::Eight => 4096,
@@ -68,6 +71,7 @@ impl Codes {
     /// Words of a query's table for each word of a code.
     pub(crate) fn table_words(self) -> usize {
         match self {
+            Codes::One => 8,
             Codes::Four => 32,
             Codes::Eight => 256,
             Codes::Float(_) => 2,
@@ -75,11 +79,26 @@ impl Codes {
     }
 }
 
-/// For workgroups that serve so many queries, with tables of `slice` words of codes at a time.
-pub(crate) fn kernel(codes: Codes, queries: u32, slice: u32) -> Kernel {
+/// The most pieces: each is one thread's at the start.
+pub(crate) const MOST_PIECES: u32 = THREADS;
+
+/// Bytes of workgroup memory beside the table.
+pub(crate) fn piece_bytes(queries: u32, pieces: u32) -> u32 {
+    (8 * queries + 4 * PIECE as u32) * pieces.max(1)
+}
+
+/// For workgroups that serve so many queries, with tables of `slice` words of codes at a time, and so many pieces, at
+/// most [`MOST_PIECES`].
+pub(crate) fn kernel(codes: Codes, queries: u32, slice: u32, pieces: u32) -> Kernel {
     const FRAME: &str = include_str!("scan.wgsl");
     let mut constants = vec![("THREADS", THREADS), ("QUERIES", queries), ("SLICE", slice)];
+    constants.push(("PIECES", pieces.max(1)));
     let (name, parts): (_, &[&str]) = match codes {
+        Codes::One => {
+            constants.push(("SINGLE", u32::from(queries == 1)));
+            constants.push(("PACKS", queries / 4));
+            ("scan1", &[FRAME, include_str!("scan1.wgsl")])
+        }
         Codes::Four => {
             constants.push(("PACKS", queries.div_ceil(4)));
             ("scan4", &[FRAME, include_str!("scan4.wgsl")])
@@ -131,14 +150,31 @@ pub(crate) fn scan(
                     let (slope, offset) = (views[line], views[line + 1]);
                     let byte = |at: u32| table[at as usize / 4] >> (8 * (at % 4)) & 255;
                     let value = match kind {
+                        Codes::One => {
+                            let weight = |w: u32, bit: u32| {
+                                byte(32 * w + 4 * (bit % 8) + bit / 8) as u8 as i8
+                            };
+                            let mut sum = 0i32;
+                            for w in words {
+                                for bit in (0..32).filter(|bit| word(w) >> bit & 1 == 1) {
+                                    sum += i32::from(weight(w, bit));
+                                }
+                            }
+                            slope * sum as f32 + offset
+                        }
                         Codes::Four => {
-                            let entry = |w: u32, j: u32| byte(128 * w + 16 * j + (word(w) >> (4 * j) & 15));
-                            let sum: u32 = words.flat_map(|w| (0..8).map(move |j| entry(w, j))).sum();
+                            let entry =
+                                |w: u32, j: u32| byte(128 * w + 16 * j + (word(w) >> (4 * j) & 15));
+                            let sum: u32 =
+                                words.flat_map(|w| (0..8).map(move |j| entry(w, j))).sum();
                             slope * sum as f32 + offset
                         }
                         Codes::Eight => {
-                            let entry = |w: u32, j: u32| byte(256 * (4 * w + j) + (word(w) >> (8 * j) & 255));
-                            let sum: u32 = words.flat_map(|w| (0..4).map(move |j| entry(w, j))).sum();
+                            let entry = |w: u32, j: u32| {
+                                byte(256 * (4 * w + j) + (word(w) >> (8 * j) & 255))
+                            };
+                            let sum: u32 =
+                                words.flat_map(|w| (0..4).map(move |j| entry(w, j))).sum();
                             slope * sum as f32 + offset
                         }
                         Codes::Float(bf16) => {

@@ -51,6 +51,10 @@ struct Params {
 // Key, slot, pair, rank.
 @group(0) @binding(8) var<storage, read_write> candidates: array<vec4<u32>>;
 
+// Slope and offset of each piece for each query, and what pieces are.
+var<workgroup> lines: array<array<vec2<f32>, QUERIES>, PIECES>;
+var<workgroup> piece_words: array<array<u32, PIECE>, PIECES>;
+
 const ITEM: u32 = 5u;
 const PIECE: u32 = 5u;
 
@@ -85,11 +89,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat g QUERIES
     of_query[$g] = work[member + min($gu, members - 1u)];
 #end
+    if (thread < p.pieces) {
+#repeat i 5
+        piece_words[thread][$i] = work[p.piece_table + PIECE * thread + $iu];
+#end
+#repeat g QUERIES
+        let line$g = of_query[$g] * p.view + p.lines + 2u * thread;
+        lines[thread][$g] = vec2<f32>(views[line$g], views[line$g + 1u]);
+#end
+    }
     let whole = p.words <= p.slice;
     if (whole) {
         load(thread, &of_query, 0u, p.words);
-        workgroupBarrier();
     }
+    workgroupBarrier();
+    var constants: array<f32, QUERIES>;
+#repeat g QUERIES
+    constants[$g] = pairs[of_query[$g]].constant;
+#end
     for (var start = 0u; start < count; start += THREADS) {
         let v = start + thread;
         // Lanes beyond the end read the last vector, and are not looked at.
@@ -101,12 +118,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             factor = bitcast<f32>(codes[base + p.words * 32u]);
         }
 #repeat g QUERIES
-        bounds[$g] = pairs[of_query[$g]].constant + factor;
+        bounds[$g] = constants[$g] + factor;
 #end
         var word = 0u;
         for (var i = 0u; i < p.pieces; i++) {
-            let piece = p.piece_table + PIECE * i;
-            let end = word + work[piece];
+            let end = word + piece_words[i][0];
             var sums: Sums;
             while (word < end) {
                 let slice_end = min(end, word + p.slice);
@@ -121,14 +137,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 word = slice_end;
             }
             var scale = 1.0;
-            let scale_word = work[piece + 1u];
+            let scale_word = piece_words[i][1];
             if (scale_word != NONE) {
-                let code = (codes[base + scale_word * 32u] >> work[piece + 2u]) & 0xffffu;
-                scale = select(bitcast<f32>((code << work[piece + 3u]) + work[piece + 4u]), 0.0, code == 0u);
+                let code = (codes[base + scale_word * 32u] >> piece_words[i][2]) & 0xffffu;
+                let bits = (code << piece_words[i][3]) + piece_words[i][4];
+                scale = select(bitcast<f32>(bits), 0.0, code == 0u);
             }
 #repeat g QUERIES
-            let line$g = of_query[$g] * p.view + p.lines + 2u * i;
-            bounds[$g] -= scale * value(&sums, $gu, views[line$g], views[line$g + 1u]);
+            let line$g = lines[i][$g];
+            bounds[$g] -= scale * value(&sums, $gu, line$g.x, line$g.y);
 #end
         }
         if (p.pieces == 0u) {

@@ -23,10 +23,18 @@ fn kernels() -> Vec<Kernel> {
         top::kernel(1),
         top::kernel(top::MOST),
     ];
-    for codes in [Codes::Four, Codes::Eight, Codes::Float(false), Codes::Float(true)] {
+    for codes in [Codes::One, Codes::Four, Codes::Eight, Codes::Float(false), Codes::Float(true)] {
         for &queries in codes.queries() {
-            let slice = WORKGROUP_BYTES / codes.table_bytes(queries);
-            kernels.push(scan::kernel(codes, queries, slice));
+            // As many pieces as leave room for a word at least.
+            for pieces in [1, 16] {
+                let room = WORKGROUP_BYTES - scan::piece_bytes(queries, pieces);
+                kernels.push(scan::kernel(
+                    codes,
+                    queries,
+                    room / codes.table_bytes(queries),
+                    pieces,
+                ));
+            }
         }
     }
     kernels
@@ -150,10 +158,16 @@ fn views_are_those_of_the_twin() {
             &lengths,
             &empty,
         ];
-        let found = run(context, &views::kernel(), params.pairs, |grid_x| {
-            params.grid_x = grid_x;
-            params
-        }, &buffers);
+        let found = run(
+            context,
+            &views::kernel(),
+            params.pairs,
+            |grid_x| {
+                params.grid_x = grid_x;
+                params
+            },
+            &buffers,
+        );
         for (i, (&expected, found)) in expected.iter().zip(&found[0]).enumerate() {
             let found = f32::from_bits(*found);
             assert!(near(found, expected, 10.0 * dims as f32), "{i}: {found}, not {expected}");
@@ -173,11 +187,18 @@ struct ScanCase {
 }
 
 /// `plain`: bounds are the negated sums, integers.
-fn scan_case(random: &mut Random, kind: Codes, pieces: &[u32], scales: bool, plain: bool) -> ScanCase {
+fn scan_case(
+    random: &mut Random,
+    kind: Codes,
+    pieces: &[u32],
+    scales: bool,
+    plain: bool,
+) -> ScanCase {
     const QUERIES: u32 = 11;
     let words: u32 = pieces.iter().sum();
     let additive = !matches!(kind, Codes::Float(_));
-    let stride = words + u32::from(additive) + if scales { pieces.len().div_ceil(2) as u32 } else { 0 };
+    let stride =
+        words + u32::from(additive) + if scales { pieces.len().div_ceil(2) as u32 } else { 0 };
     let sizes = [70u32, 33];
     let blocks: u32 = sizes.iter().map(|size| size.div_ceil(32)).sum();
     let mut codes = random_words(random, (blocks * 32 * stride) as usize);
@@ -195,7 +216,9 @@ fn scan_case(random: &mut Random, kind: Codes, pieces: &[u32], scales: bool, pla
     }
     let table = words as usize * kind.table_words();
     let tables = match kind {
-        Codes::Float(_) => random_floats(random, QUERIES as usize * table).iter().map(|x| x.to_bits()).collect(),
+        Codes::Float(_) => {
+            random_floats(random, QUERIES as usize * table).iter().map(|x| x.to_bits()).collect()
+        }
         _ => random_words(random, QUERIES as usize * table),
     };
     // All search the first list, every second one the other.
@@ -245,7 +268,13 @@ fn scan_case(random: &mut Random, kind: Codes, pieces: &[u32], scales: bool, pla
 }
 
 /// Lists' sizes and members, one after the other, for [`items`].
-fn members_of(sizes: &[u32], members: &[Vec<u32>], pieces: &[u32], words: u32, scales: bool) -> Vec<u32> {
+fn members_of(
+    sizes: &[u32],
+    members: &[Vec<u32>],
+    pieces: &[u32],
+    words: u32,
+    scales: bool,
+) -> Vec<u32> {
     let mut out = vec![sizes.len() as u32];
     for (&size, members) in sizes.iter().zip(members) {
         out.extend([size, members.len() as u32]);
@@ -315,15 +344,29 @@ impl ScanCase {
             state,
             cast_slice(&empty),
         ];
-        let kernel = scan::kernel(kind, queries, slice);
-        let found = run(context, &kernel, params.items, |grid_x| {
-            params.grid_x = grid_x;
-            params
-        }, &buffers);
+        let kernel = scan::kernel(kind, queries, slice, params.pieces);
+        let found = run(
+            context,
+            &kernel,
+            params.items,
+            |grid_x| {
+                params.grid_x = grid_x;
+                params
+            },
+            &buffers,
+        );
         let mut own = (state.to_vec(), empty);
         scan::scan(
-            kind, &params, &self.codes, &self.ranks, &work, &self.pairs, &self.tables, &self.views,
-            &mut own.0, &mut own.1,
+            kind,
+            &params,
+            &self.codes,
+            &self.ranks,
+            &work,
+            &self.pairs,
+            &self.tables,
+            &self.views,
+            &mut own.0,
+            &mut own.1,
         );
         [(found[0].clone(), cast_slice(&found[1]).to_vec()), own]
     }
@@ -333,11 +376,12 @@ impl ScanCase {
 fn scans_are_those_of_the_twin() {
     let Some(context) = context() else { return };
     let mut random = Random::new(2, 0);
-    let cases: [(Codes, &[u32], bool); 9] = [
-        (Codes::Four, &[1], true),
+    let cases: [(Codes, &[u32], bool); 10] = [
+        (Codes::One, &[1], true),
+        (Codes::One, &[3, 12, 5], true),
         (Codes::Four, &[3, 2, 5], true),
         (Codes::Four, &[32, 4], false),
-        (Codes::Four, &[], true),
+        (Codes::One, &[], true),
         (Codes::Eight, &[1], false),
         (Codes::Eight, &[7], false),
         (Codes::Eight, &[64, 3], false),
@@ -347,7 +391,8 @@ fn scans_are_those_of_the_twin() {
     for (kind, pieces, scales) in cases {
         let words: u32 = pieces.iter().sum();
         for &queries in kind.queries() {
-            let most = WORKGROUP_BYTES / kind.table_bytes(queries);
+            let room = WORKGROUP_BYTES - scan::piece_bytes(queries, pieces.len() as u32);
+            let most = room / kind.table_bytes(queries);
             // The table whole, if it fits, and in slices.
             for slice in [words.clamp(1, most), 2.min(most)] {
                 let case = scan_case(&mut random, kind, pieces, scales, false);
@@ -358,7 +403,10 @@ fn scans_are_those_of_the_twin() {
                     assert_eq!(found[1..], expected[1..], "{kind:?} {pieces:?} {queries} {slice}");
                     if expected[1] != NONE {
                         let (found, expected) = (unordered(found[0]), unordered(expected[0]));
-                        assert!(near(found, expected, size), "{kind:?} {queries}: {found}, not {expected}");
+                        assert!(
+                            near(found, expected, size),
+                            "{kind:?} {queries}: {found}, not {expected}"
+                        );
                     }
                 }
                 if matches!(kind, Codes::Float(_)) || words == 0 {
@@ -382,7 +430,9 @@ fn scans_are_those_of_the_twin() {
                 let [mut found, mut expected] = case.run(context, kind, queries, slice, 0, &state);
                 assert_eq!(found.0, expected.0);
                 for result in [&mut found.1, &mut expected.1] {
-                    result.chunks_exact_mut(case.params.capacity as usize).for_each(<[_]>::sort_unstable);
+                    result
+                        .chunks_exact_mut(case.params.capacity as usize)
+                        .for_each(<[_]>::sort_unstable);
                 }
                 assert_eq!(found.1, expected.1);
             }
@@ -405,7 +455,9 @@ fn copies_are_complete() {
 fn the_best_are_those_of_a_sort() {
     let Some(context) = context() else { return };
     let mut random = Random::new(3, 0);
-    for (keep, capacity) in [(1u32, 1u32), (10, 300), (128, 128), (129, 1000), (1024, 700), (1000, 5000)] {
+    for (keep, capacity) in
+        [(1u32, 1u32), (10, 300), (128, 128), (129, 1000), (1024, 700), (1000, 5000)]
+    {
         for by_rank in [0, 1] {
             let queries = 3;
             let candidates: Vec<Candidate> = (0..queries * capacity)
@@ -418,14 +470,25 @@ fn the_best_are_those_of_a_sort() {
             let mut state = vec![5; 2 * queries as usize];
             state[queries as usize..].copy_from_slice(&[0, capacity, capacity / 2 + 1]);
             let mut params = top::Params {
-                queries, capacity, keep, limit: keep.div_ceil(2), by_rank, ..top::Params::zeroed()
+                queries,
+                capacity,
+                keep,
+                limit: keep.div_ceil(2),
+                by_rank,
+                ..top::Params::zeroed()
             };
             let empty = vec![[7u32; 2]; (queries * keep) as usize];
             let buffers: [&[u32]; 3] = [cast_slice(&candidates), &state, cast_slice(&empty)];
-            let found = run(context, &top::kernel(keep), queries, |grid_x| {
-                params.grid_x = grid_x;
-                params
-            }, &buffers);
+            let found = run(
+                context,
+                &top::kernel(keep),
+                queries,
+                |grid_x| {
+                    params.grid_x = grid_x;
+                    params
+                },
+                &buffers,
+            );
             let mut best = empty.clone();
             top::top(&params, &candidates, &mut state, &mut best);
             assert_eq!(found[0], state, "{keep} of {capacity}");
@@ -452,10 +515,16 @@ fn chosen_candidates_are_brought_together_and_kept() {
     let empty = vec![[1u32; 4]; (queries * keep) as usize];
     let buffers: [&[u32]; 3] = [cast_slice(&candidates), cast_slice(&best), cast_slice(&empty)];
     let groups = (queries * keep).div_ceil(gather::THREADS);
-    let found = run(context, &gather::kernel(), groups, |grid_x| {
-        params.grid_x = grid_x;
-        params
-    }, &buffers);
+    let found = run(
+        context,
+        &gather::kernel(),
+        groups,
+        |grid_x| {
+            params.grid_x = grid_x;
+            params
+        },
+        &buffers,
+    );
     let mut chosen = empty;
     gather::gather(&params, &candidates, &best, &mut chosen);
     assert_eq!(cast_slice::<u32, Candidate>(&found[0]), &chosen);
@@ -482,8 +551,12 @@ fn chosen_candidates_are_brought_together_and_kept() {
 fn refinement_is_that_of_the_twin() {
     let Some(context) = context() else { return };
     let mut random = Random::new(6, 0);
-    let plans: [&[(u32, u32)]; 4] =
-        [&[(8, 4)], &[(8, 13), (16, 5), (8, 0)], &[(48, 7), (128, 8), (80, 2), (32, 0)], &[(200, 1)]];
+    let plans: [&[(u32, u32)]; 4] = [
+        &[(8, 4)],
+        &[(8, 13), (16, 5), (8, 0)],
+        &[(48, 7), (128, 8), (80, 2), (32, 0)],
+        &[(200, 1)],
+    ];
     for (plan, lists) in plans.into_iter().zip([1, 1, 0, 0]) {
         let mut segments = Vec::new();
         let (mut start, mut plane) = (0, 1 + plan.len().div_ceil(2) as u32);
@@ -491,8 +564,14 @@ fn refinement_is_that_of_the_twin() {
             let (scale_shift, scale_base) =
                 if bits <= 4 { (18, (127 - 3) << 23) } else { (11, (127 - 8) << 23) };
             segments.push(refine::Segment {
-                start: start / 4, fours: dims / 4, bits, plane, scale_shift, scale_base,
-                unit: 0.1, energy: 0.01 * dims as f32,
+                start: start / 4,
+                fours: dims / 4,
+                bits,
+                plane,
+                scale_shift,
+                scale_base,
+                unit: 0.1,
+                energy: 0.01 * dims as f32,
             });
             start += dims;
             plane += dims / 8 * bits.div_ceil(4);
@@ -529,10 +608,30 @@ fn refinement_is_that_of_the_twin() {
         let pairs = 6;
         let mut views = random_floats(&mut random, (pairs * view) as usize);
         views.iter_mut().for_each(|x| *x = x.abs());
-        compare_refinement(context, true, refine::Params {
-            queries, groups: 2, capacity, slot: 64, slots, stride, segments: plan.len() as u32, lists,
-            view, table, alpha: 2.0, correction: 0.7, ..refine::Params::zeroed()
-        }, &rows, &tables, &views, &segments, &mut random);
+        compare_refinement(
+            context,
+            true,
+            refine::Params {
+                queries,
+                groups: 2,
+                capacity,
+                slot: 64,
+                slots,
+                stride,
+                segments: plan.len() as u32,
+                lists,
+                view,
+                table,
+                alpha: 2.0,
+                correction: 0.7,
+                ..refine::Params::zeroed()
+            },
+            &rows,
+            &tables,
+            &views,
+            &segments,
+            &mut random,
+        );
     }
     for (columns, bits) in [(1u32, 8u32), (13, 8), (48, 8), (1, 4), (23, 4)] {
         let stride = columns.div_ceil(32 / bits) + 1;
@@ -547,10 +646,30 @@ fn refinement_is_that_of_the_twin() {
         let values = random_floats(&mut random, 3 * table as usize);
         let tables: Vec<u32> = values.iter().map(|x| x.to_bits()).collect();
         let views = random_floats(&mut random, 6 * 5);
-        compare_refinement(context, false, refine::Params {
-            queries: 3, groups: 3, capacity: 40, slot: 64, slots, stride, segments: columns, lists: bits,
-            view: 5, table, alpha: 2.0, correction: 1.1, ..refine::Params::zeroed()
-        }, &rows, &tables, &views, &[refine::Segment::zeroed()], &mut random);
+        compare_refinement(
+            context,
+            false,
+            refine::Params {
+                queries: 3,
+                groups: 3,
+                capacity: 40,
+                slot: 64,
+                slots,
+                stride,
+                segments: columns,
+                lists: bits,
+                view: 5,
+                table,
+                alpha: 2.0,
+                correction: 1.1,
+                ..refine::Params::zeroed()
+            },
+            &rows,
+            &tables,
+            &views,
+            &[refine::Segment::zeroed()],
+            &mut random,
+        );
     }
 }
 
@@ -582,13 +701,24 @@ fn compare_refinement(
         let mut state = vec![0; 2 * params.queries as usize];
         state[params.queries as usize..].copy_from_slice(&[0, 13, 1000]);
         let buffers: [&[u32]; 6] = [
-            rows, tables, cast_slice(views), &state, cast_slice(segments), cast_slice(&candidates),
+            rows,
+            tables,
+            cast_slice(views),
+            &state,
+            cast_slice(segments),
+            cast_slice(&candidates),
         ];
         let groups = params.queries * params.groups;
-        let found = run(context, &refine::kernel(saq), groups, |grid_x| {
-            params.grid_x = grid_x;
-            params
-        }, &buffers);
+        let found = run(
+            context,
+            &refine::kernel(saq),
+            groups,
+            |grid_x| {
+                params.grid_x = grid_x;
+                params
+            },
+            &buffers,
+        );
         let mut expected = candidates.clone();
         refine::refine(saq, &params, rows, tables, views, &state, segments, &mut expected);
         let mut changed = 0;

@@ -34,20 +34,13 @@ pub(crate) fn kernel(keep: u32) -> Kernel {
 
 /// The twin.
 #[cfg(test)]
-pub(crate) fn top(
-    p: &Params,
-    candidates: &[Candidate],
-    state: &mut [u32],
-    best: &mut [[u32; 2]],
-) {
+pub(crate) fn top(p: &Params, candidates: &[Candidate], state: &mut [u32], best: &mut [[u32; 2]]) {
     let keep = p.keep as usize;
     for query in 0..p.queries as usize {
         let count = if p.count == 0 { state[p.queries as usize + query] } else { p.count };
         let own = &candidates[query * p.capacity as usize..][..count.min(p.capacity) as usize];
-        let mut all: Vec<[u32; 2]> = (0..)
-            .zip(own)
-            .map(|(i, c)| [c[0], if p.by_rank == 1 { c[3] } else { i }])
-            .collect();
+        let mut all: Vec<[u32; 2]> =
+            (0..).zip(own).map(|(i, c)| [c[0], if p.by_rank == 1 { c[3] } else { i }]).collect();
         all.sort_unstable();
         all.resize(keep.max(all.len()), [NONE; 2]);
         best[query * keep..(query + 1) * keep].copy_from_slice(&all[..keep]);

@@ -82,6 +82,7 @@ impl Model {
                     bits: segment.bits,
                     scan_bits: segment.scan_bits,
                     groups: (segment.group, segment.groups),
+                    levels: constants.levels,
                     unit: constants.unit,
                     energy: constants.energy(segment.dims),
                     scale_shift: format.shift,
