@@ -289,6 +289,7 @@ impl<'a> GpuIndex<'a> {
     /// # Errors
     /// [`GpuError::Unsupported`] for scalar quantizers, for columns of other than 4 and 8 bits, and for lists
     /// that hold copies of other lists' vectors ([`spill`](nonius::IndexConfig::spill));
+    /// [`GpuError::Search`] for lists that are damaged, if the index was opened to look for it;
     /// [`GpuError::OutOfMemory`], [`GpuError::TooLarge`], [`GpuError::Lost`], [`GpuError::Device`].
     pub fn upload(context: &'a GpuContext, index: &'a Index) -> Result<GpuIndex<'a>, GpuError> {
         GpuIndex::upload_with(context, index, &UploadOptions::default())
@@ -307,6 +308,7 @@ impl<'a> GpuIndex<'a> {
         let unsupported = |what: String| GpuError::Unsupported { what };
         let shape = Shape::of(&raw)
             .ok_or_else(|| unsupported(format!("codes of {}", index.info().quantizer)))?;
+        (0..index.nlist()).into_par_iter().try_for_each(|list| raw.check(list))?;
         let lists: Vec<_> = (0..index.nlist()).map(|list| raw.list(list)).collect();
         if lists.iter().any(|list| list.copies > 0) {
             return Err(unsupported(

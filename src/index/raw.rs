@@ -201,6 +201,22 @@ impl<'a> RawIndex<'a> {
         }
     }
 
+    /// Whether the codes and ids of a list are what was written, and the file of a mapped index still has its length.
+    /// As in a search the first is compared where the index was opened so.
+    ///
+    /// # Errors
+    /// [`SearchError::Damaged`], [`SearchError::Shortened`].
+    ///
+    /// # Panics
+    /// If there is no list of this number.
+    pub fn check(&self, list: usize) -> Result<(), SearchError> {
+        self.parts.container.check_length()?;
+        match self.parts.list_is_whole(list) {
+            true => Ok(()),
+            false => Err(SearchError::Damaged { list, what: "codes" }),
+        }
+    }
+
     /// The centroid of a list, where there are [`lists`](RawIndex::lists).
     ///
     /// # Panics
