@@ -3,6 +3,7 @@
 mod build;
 mod demo;
 mod files;
+mod gpu;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 mod kills;
