@@ -96,6 +96,7 @@ pub(crate) fn kernel(codes: Codes, queries: u32, slice: u32, pieces: u32) -> Ker
     let (name, parts): (_, &[&str]) = match codes {
         Codes::One => {
             constants.push(("SINGLE", u32::from(queries == 1)));
+            constants.push(("PACKED", u32::from(queries > 1)));
             constants.push(("PACKS", queries / 4));
             ("scan1", &[FRAME, include_str!("scan1.wgsl")])
         }

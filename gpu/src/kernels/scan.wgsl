@@ -123,6 +123,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var word = 0u;
         for (var i = 0u; i < p.pieces; i++) {
             let end = word + piece_words[i][0];
+            // On its way while the sums are made.
+            var scale = 1.0;
+            var scales = 0u;
+            let scale_word = piece_words[i][1];
+            if (scale_word != NONE) {
+                scales = codes[base + scale_word * 32u];
+            }
             var sums: Sums;
             while (word < end) {
                 let slice_end = min(end, word + p.slice);
@@ -136,10 +143,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 add(base + word * 32u, offset, slice_end - word, &sums);
                 word = slice_end;
             }
-            var scale = 1.0;
-            let scale_word = piece_words[i][1];
             if (scale_word != NONE) {
-                let code = (codes[base + scale_word * 32u] >> piece_words[i][2]) & 0xffffu;
+                let code = (scales >> piece_words[i][2]) & 0xffffu;
                 let bits = (code << piece_words[i][3]) + piece_words[i][4];
                 scale = select(bitcast<f32>(bits), 0.0, code == 0u);
             }

@@ -29,19 +29,42 @@ fn load(thread: u32, of_query: ptr<function, array<u32, QUERIES>>, word: u32, en
 #end
 }
 
+// One word of a vector for one query: bits stay where they are, so those of number `j` in a byte count `2^j` times, and
+// the top one is the sign. Each `j` has a sum of its own until the end of the piece.
+fn add_single(x: u32, at: u32, low: ptr<function, vec4<i32>>, high: ptr<function, vec4<i32>>) {
+    let a = table[at];
+    let b = table[at + 1u];
+    *low += vec4<i32>(dot4I8Packed(x & 0x01010101u, a.x), dot4I8Packed(x & 0x02020202u, a.y),
+        dot4I8Packed(x & 0x04040404u, a.z), dot4I8Packed(x & 0x08080808u, a.w));
+    *high += vec4<i32>(dot4I8Packed(x & 0x10101010u, b.x), dot4I8Packed(x & 0x20202020u, b.y),
+        dot4I8Packed(x & 0x40404040u, b.z), dot4I8Packed(x & 0x80808080u, b.w));
+}
+
 fn add(base: u32, offset: u32, count: u32, sums: ptr<function, Sums>) {
+#repeat single SINGLE
+    var low = vec4<i32>();
+    var high = vec4<i32>();
+    var w = 0u;
+    // Four loads on their way at a time.
+    for (; w + 4u <= count; w += 4u) {
+#repeat i 4
+        let x$i = codes[base + (w + $iu) * 32u];
+#end
+#repeat i 4
+        add_single(x$i, 2u * (offset + w + $iu), &low, &high);
+#end
+    }
+    for (; w < count; w++) {
+        add_single(codes[base + w * 32u], 2u * (offset + w), &low, &high);
+    }
+    let halves = (low >> vec4<u32>(0u, 1u, 2u, 3u)) + vec4<i32>(1, 1, 1, -1) * (high >> vec4<u32>(4u, 5u, 6u, 7u));
+    (*sums).sums[0] += halves.x + halves.y + halves.z + halves.w;
+#end
+#repeat packed PACKED
     for (var w = 0u; w < count; w++) {
         let x = codes[base + w * 32u];
 #repeat j 8
         let bits$j = (x >> $ju) & 0x01010101u;
-#end
-#repeat single SINGLE
-        let low = table[2u * (offset + w)];
-        let high = table[2u * (offset + w) + 1u];
-        (*sums).sums[0] += dot4I8Packed(bits0, low.x) + dot4I8Packed(bits1, low.y)
-            + dot4I8Packed(bits2, low.z) + dot4I8Packed(bits3, low.w)
-            + dot4I8Packed(bits4, high.x) + dot4I8Packed(bits5, high.y)
-            + dot4I8Packed(bits6, high.z) + dot4I8Packed(bits7, high.w);
 #end
 #repeat pack PACKS
 #repeat j 8
@@ -53,6 +76,7 @@ fn add(base: u32, offset: u32, count: u32, sums: ptr<function, Sums>) {
 #end
 #end
     }
+#end
 }
 
 fn value(sums: ptr<function, Sums>, g: u32, slope: f32, offset: f32) -> f32 {
