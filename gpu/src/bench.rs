@@ -71,9 +71,10 @@ pub fn scan_rate(
     let (context, shape) = (index.context, &index.shape);
     let params = SearchParams { nprobe: usize::MAX, ..SearchParams::default() };
     let sizes = Sizes::of(shape, index.raw.dims());
-    let batch = Batch::new(index, sizes, queries, 10, &params)?;
-    let mut pairs = Pairs::new(index, &batch, 0);
-    let rows = batch.probes.len();
+    let (mut batch, mut pairs) = (Batch::default(), Pairs::default());
+    batch.fill(index, sizes, queries, 10, &params)?;
+    pairs.fill(index, &batch, 0);
+    let rows = batch.rows;
     // Each query has one pair, with the first list of its route, whose vectors are those of all the repeated codes.
     pairs.pairs.dedup_by_key(|pair| pair.query);
     pairs.pairs.iter_mut().for_each(|pair| pair.list = 0);

@@ -98,6 +98,8 @@ pub struct GpuContext {
     pub(crate) queue: wgpu::Queue,
     pub(crate) limits: wgpu::Limits,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    /// Buffers for parameters that no recording has.
+    uniforms: Mutex<Vec<wgpu::Buffer>>,
     reports: Arc<Reports>,
 }
 
@@ -162,7 +164,15 @@ impl GpuContext {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&of_device.error).get_or_insert_with(|| error.to_string());
         }));
-        Ok(GpuContext { info, device, queue, limits, pipelines: Mutex::default(), reports })
+        Ok(GpuContext {
+            info,
+            device,
+            queue,
+            limits,
+            pipelines: Mutex::default(),
+            uniforms: Mutex::default(),
+            reports,
+        })
     }
 
     /// The adapter.
@@ -294,7 +304,8 @@ impl GpuContext {
                 count: 2 * MOST_TIMED,
             })
         });
-        Recorder { context: self, encoder, times, timed: Vec::new() }
+        let (uniforms, parameters) = (None, Vec::new());
+        Recorder { context: self, encoder, times, timed: Vec::new(), uniforms, parameters }
     }
 }
 
@@ -310,7 +321,13 @@ pub(crate) struct Recorder<'a> {
     pub(crate) encoder: wgpu::CommandEncoder,
     times: Option<wgpu::QuerySet>,
     timed: Vec<&'static str>,
+    /// Where the parameters of kernels go, and those that are not written there yet.
+    uniforms: Option<wgpu::Buffer>,
+    parameters: Vec<u8>,
 }
+
+/// Bytes of parameters that a buffer takes.
+const PARAMETERS: usize = 16 << 10;
 
 /// The sides of a grid of so many workgroups: `x * y` is at least as many.
 pub(crate) fn grid(groups: u32, limit: u32) -> (u32, u32) {
@@ -335,16 +352,11 @@ impl Recorder<'_> {
         let pipeline = context.pipeline(kernel)?;
         let (x, y) = grid(groups, context.limits.max_compute_workgroups_per_dimension);
         let params = params(x);
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let size = (size_of::<P>() as u64).next_multiple_of(16);
-        let uniform = context.allocate("parameters", size, usage)?;
-        context.queue.write_buffer(&uniform, 0, bytemuck::bytes_of(&params));
+        let uniform = self.parameters(bytemuck::bytes_of(&params))?;
+        let buffers = buffers.iter().map(|buffer| buffer.as_entire_binding());
         let entries: Vec<_> = (0..)
-            .zip(std::iter::once(&uniform).chain(buffers.iter().copied()))
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
-                resource: buffer.as_entire_binding(),
-            })
+            .zip(std::iter::once(uniform.binding()).chain(buffers))
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
             .collect();
         let group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.name),
@@ -370,12 +382,74 @@ impl Recorder<'_> {
         Ok(())
     }
 
+    /// A place for the parameters of a kernel.
+    fn parameters(&mut self, bytes: &[u8]) -> Result<Uniform, GpuError> {
+        let context = self.context;
+        let step = context.limits.min_uniform_buffer_offset_alignment as usize;
+        let size = bytes.len().next_multiple_of(16);
+        let mut offset = self.parameters.len().next_multiple_of(step.max(16));
+        if offset + size > PARAMETERS {
+            self.write_parameters();
+            offset = 0;
+        }
+        let buffer = match &self.uniforms {
+            Some(buffer) => buffer.clone(),
+            None => {
+                let kept = lock(&context.uniforms).pop();
+                let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+                let size = PARAMETERS.max(size) as u64;
+                let buffer = match kept {
+                    Some(buffer) => buffer,
+                    None => context.allocate("parameters", size, usage)?,
+                };
+                self.uniforms.insert(buffer).clone()
+            }
+        };
+        self.parameters.resize(offset, 0);
+        self.parameters.extend_from_slice(bytes);
+        self.parameters.resize(offset + size, 0);
+        Ok(Uniform { buffer, offset: offset as u64, size: size as u64 })
+    }
+
+    /// Writes parameters where they belong.
+    fn write_parameters(&mut self) -> Option<wgpu::Buffer> {
+        let buffer = self.uniforms.take()?;
+        self.context.queue.write_buffer(&buffer, 0, &self.parameters);
+        self.parameters.clear();
+        Some(buffer)
+    }
+
     /// Runs what was recorded, and reads the first bytes of some buffers; also how many seconds each kernel took,
     /// if it was to be timed.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn finish(
-        mut self,
+        self,
         read: &[(&wgpu::Buffer, u64)],
     ) -> Result<(Vec<Vec<u32>>, Seconds), GpuError> {
+        self.send(read)?.wait()
+    }
+}
+
+/// A part of a buffer with parameters.
+struct Uniform {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    size: u64,
+}
+
+impl Uniform {
+    fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: std::num::NonZeroU64::new(self.size),
+        })
+    }
+}
+
+impl<'a> Recorder<'a> {
+    /// Submits what was recorded, and copies of the first bytes of some buffers, without waiting for it.
+    pub(crate) fn send(mut self, read: &[(&wgpu::Buffer, u64)]) -> Result<Pending<'a>, GpuError> {
         let context = self.context;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let total: u64 = read.iter().map(|&(_, bytes)| bytes).sum();
@@ -397,11 +471,34 @@ impl Recorder<'_> {
             self.encoder.copy_buffer_to_buffer(&resolved, 0, &readable, 0, bytes);
             times = Some(readable);
         }
+        let uniforms = self.write_parameters();
         let submission = context.queue.submit([self.encoder.finish()]);
+        // What is written to it from now on is written after these kernels.
+        lock(&context.uniforms).extend(uniforms);
         for buffer in std::iter::once(&staging).chain(&times) {
-            // Whether it could be mapped shows below.
+            // Whether it could be mapped shows when it is read.
             buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         }
+        let bytes = read.iter().map(|&(_, bytes)| bytes).collect();
+        Ok(Pending { context, staging, bytes, times, timed: self.timed, submission })
+    }
+}
+
+/// Work that runs on the device.
+pub(crate) struct Pending<'a> {
+    context: &'a GpuContext,
+    staging: wgpu::Buffer,
+    /// How many bytes were read of each buffer.
+    bytes: Vec<u64>,
+    times: Option<wgpu::Buffer>,
+    timed: Vec<&'static str>,
+    submission: wgpu::SubmissionIndex,
+}
+
+impl Pending<'_> {
+    /// Waits for it; returns what was read, and how many seconds each kernel took, if it was to be timed.
+    pub(crate) fn wait(self) -> Result<(Vec<Vec<u32>>, Seconds), GpuError> {
+        let Pending { context, staging, bytes, times, timed, submission } = self;
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         let polled = context.device.poll(wait);
         context.check()?;
@@ -414,16 +511,16 @@ impl Recorder<'_> {
         };
         let mut results = Vec::new();
         let mut offset = 0;
-        for &(_, bytes) in read {
+        for bytes in bytes {
             results.push(words(&staging, offset, offset + bytes)?);
             offset += bytes;
         }
         let mut seconds = Vec::new();
         if let Some(times) = times {
             let ticks: Vec<u64> =
-                bytemuck::pod_collect_to_vec(&words(&times, 0, 16 * self.timed.len() as u64)?);
+                bytemuck::pod_collect_to_vec(&words(&times, 0, 16 * timed.len() as u64)?);
             let period = f64::from(context.queue.get_timestamp_period()) * 1e-9;
-            for (name, ticks) in self.timed.iter().zip(ticks.as_chunks::<2>().0) {
+            for (name, ticks) in timed.iter().zip(ticks.as_chunks::<2>().0) {
                 seconds.push((*name, ticks[1].saturating_sub(ticks[0]) as f64 * period));
             }
         }

@@ -28,6 +28,7 @@ pub mod bench;
 mod context;
 mod error;
 mod kernels;
+mod pipeline;
 mod prepare;
 mod search;
 mod upload;

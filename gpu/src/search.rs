@@ -2,38 +2,33 @@
 
 use std::collections::HashMap;
 
+use nonius::raw::RawSearcher;
 use nonius::{MatrixView, Neighbor, SearchParams, SearchStats};
 use rayon::prelude::*;
 
-use crate::context::{Recorder, lock};
+use crate::context::{GpuContext, Pending, Recorder, lock};
 use crate::error::GpuError;
-use crate::kernels::{self, Kernel, NONE, Pair, unordered};
-use crate::prepare::{Batch, Pairs, Sizes, Work, plan};
+use crate::kernels::{self, Kernel, NONE, Pair};
+use crate::pipeline::{Ready, Run};
+use crate::prepare::{Batch, Pairs, Sizes, Work};
 use crate::upload::{GpuIndex, Refine};
-
-/// Queries of a batch that go to the device together, at most.
-const MOST_QUERIES: usize = 1024;
-
-/// A batch goes to the device in so many parts, of which one is prepared while another one is there,
-const PARTS: usize = 4;
-
-/// if they have at least so many queries.
-const LEAST_QUERIES: usize = 256;
 
 /// Candidates that there is room for at first, for each query.
 const ROOM: usize = 2048;
 
 /// How many results can be ranked on the device. More are ranked on the processor.
-const MOST_RANKED: usize = kernels::top::MOST as usize;
+pub(crate) const MOST_RANKED: usize = kernels::top::MOST as usize;
 
 /// First candidates of a query are at least so many, and so many times `k`.
 const FIRST: (usize, usize) = (1024, 16);
 
-/// Buffers that are kept between searches, by name; and the room that candidates last took.
+/// What is kept between searches: buffers by name and number, the room that candidates last took, and the
+/// memory of batches that were prepared.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    buffers: HashMap<&'static str, wgpu::Buffer>,
-    room: usize,
+    buffers: HashMap<(&'static str, usize), wgpu::Buffer>,
+    pub(crate) room: usize,
+    pub(crate) spare: Vec<Ready>,
 }
 
 /// How long the stages of one or more searches took.
@@ -42,10 +37,10 @@ pub struct GpuTimings {
     /// Seconds of each kernel on the device, in the order in which they ran; empty where the adapter does
     /// not tell.
     pub kernels: Vec<(&'static str, f64)>,
-    /// Seconds of preparing queries on the processor. Of a large batch one part is prepared while another one is
-    /// on the device.
+    /// Seconds of preparing queries on the processor. Parts of a large batch are prepared, on the device and finished
+    /// at the same time, so these three together can be more than the search took.
     pub prepare: f64,
-    /// Seconds from the first upload to the results, with what was prepared meanwhile.
+    /// Seconds of sending queries to the device and of waiting for results.
     pub device: f64,
     /// Seconds of turning results into neighbours, and of rerank.
     pub finish: f64,
@@ -54,14 +49,16 @@ pub struct GpuTimings {
     pub stats: SearchStats,
 }
 
-impl GpuIndex<'_> {
+impl<'a> GpuIndex<'a> {
     /// Finds the `k` nearest neighbours of each query (`rows x dim`), best first.
     ///
     /// A query means what it means to [`Index::search_batch`](nonius::Index::search_batch), and keys come from
-    /// the same formulas: sums of integers are the same to the bit, and distances differ by no more than
-    /// rounding, `1e-5` of the norms at most. As there a vector is given up after the first stage if its bound
-    /// exceeds what is asked for; the order in which vectors are looked at is another one, so of vectors that are
-    /// found in spite of a bound above their distance other ones may be found.
+    /// the same formulas: sums of integers are the same to the bit, and distances differ by rounding alone. Tests
+    /// hold them to `1e-4` of the largest distance that is found for the query, or of 1 where that is less.
+    ///
+    /// As there a vector is given up after the first stage if its bound exceeds what is asked for; the order in which
+    /// vectors are looked at is another one, so of vectors that are found in spite of a bound above their distance
+    /// other ones may be found.
     ///
     /// # Errors
     /// [`GpuError::Search`] as for a search on the processor; [`GpuError::Unsupported`] for
@@ -109,180 +106,86 @@ impl GpuIndex<'_> {
         // Taken, not locked: a thread that waits may be given another search meanwhile.
         let mut workspace = std::mem::take(&mut *lock(&self.workspace));
         workspace.room = workspace.room.max(ROOM);
-        let mut all = Vec::with_capacity(queries.rows());
         let mut timings = GpuTimings::default();
-        let part = queries.rows().div_ceil(PARTS).clamp(LEAST_QUERIES, MOST_QUERIES);
-        let mut most = part;
-        let share = |next: usize, most: usize| {
-            let count = most.min(queries.rows() - next);
-            &queries.data()[next * expected..(next + count) * expected]
-        };
-        let prepare = |rows| self.prepare(rows, k, held, params);
-        let mut ready = match queries.rows() {
-            0 => None,
-            _ => Some(prepare(share(0, most))?),
-        };
-        while let Some(current) = ready.take() {
-            let Ready { rows, seconds, .. } = current;
-            let next = all.len() + rows.len() / expected;
-            let following = (next < queries.rows()).then(|| share(next, most));
-            let clock = std::time::Instant::now();
-            let (found, prepared) = rayon::join(
-                || self.on_device(&current, held, timed, &mut workspace, &mut timings),
-                || following.map(prepare).transpose(),
-            );
-            let Some(found) = found? else {
-                // Too many for the device: fewer at a time.
-                most = (rows.len() / expected).div_ceil(2);
-                ready = Some(prepare(share(all.len(), most))?);
-                continue;
-            };
-            timings.prepare += seconds;
-            timings.device += clock.elapsed().as_secs_f64();
-            let clock = std::time::Instant::now();
-            all.extend(self.finish(&found, rows, k, params)?);
-            timings.finish += clock.elapsed().as_secs_f64();
-            if params.rerank > 0 {
-                timings.stats.reranked += (found.len() * held) as u64;
-            }
-            ready = prepared?;
-        }
-        *lock(&self.workspace) = workspace;
-        Ok((all, timings))
+        let mut search =
+            Run { index: self, k, held, params, timed, workspace, timings: &mut timings };
+        // In the pool of threads once, and not with every step again.
+        let found = rayon::scope(|_| search.all(queries.data()));
+        *lock(&self.workspace) = search.workspace;
+        Ok((found?, timings))
     }
 
-    /// Prepares queries that go to the device together.
-    fn prepare<'q>(
+    /// A searcher, one that has its buffers if there is one.
+    pub(crate) fn searcher(&self) -> Lent<'_, 'a> {
+        let kept = lock(&self.searchers).pop();
+        Lent { index: self, searcher: kept.unwrap_or_else(|| self.raw.searcher()) }
+    }
+
+    /// The best of each query, key and rank, and how many candidates each had, of what came from the device.
+    pub(crate) fn found(
         &self,
-        rows: &'q [f32],
-        k: usize,
+        results: &[Vec<u32>],
+        queries: usize,
+        room: usize,
         held: usize,
-        params: &SearchParams,
-    ) -> Result<Ready<'q>, GpuError> {
-        let clock = std::time::Instant::now();
-        let sizes = Sizes::of(&self.shape, self.raw.dims());
-        let batch = Batch::new(self, sizes, rows, k, params)?;
-        let seeds = self.first_candidates(&batch, held);
-        let pairs = Pairs::new(self, &batch, seeds);
-        let kernel = scan_kernel(self, &pairs);
-        let first = match seeds {
-            0 => Vec::new(),
-            _ => plan(self, &pairs, Some(seeds), kernel.0),
-        };
-        let work = [first, plan(self, &pairs, None, kernel.0)];
-        let seconds = clock.elapsed().as_secs_f64();
-        Ok(Ready { rows, batch, pairs, sizes, kernel, work, seconds })
-    }
-
-    /// Runs prepared queries; none if they are too many for the device.
-    fn on_device(
-        &self,
-        ready: &Ready<'_>,
-        held: usize,
-        timed: bool,
-        workspace: &mut Workspace,
-        timings: &mut GpuTimings,
-    ) -> Result<Option<Vec<Found>>, GpuError> {
-        let Ready { batch, pairs, sizes, kernel, work, .. } = ready;
-        let rows = batch.probes.len();
-        let limit = self.context.binding_limit();
-        let scan = Scan { index: self, batch, pairs, sizes: *sizes, held, kernel, work };
-        loop {
-            let room = match held > MOST_RANKED {
-                // All of them are candidates.
-                true => pairs.vectors.iter().copied().max().unwrap_or(0) as usize,
-                false => workspace.room,
-            };
-            if rows > 1 && scan.too_large(room, limit) {
-                return Ok(None);
-            }
-            let (found, counts) = scan.run(room, timed, workspace, timings)?;
-            let needed = counts.iter().copied().max().unwrap_or(0) as usize;
-            if needed > room {
-                workspace.room = needed.next_power_of_two();
-                continue;
-            }
-            let stats = &mut timings.stats;
-            let refined = counts.iter().map(|&count| u64::from(count)).sum::<u64>();
-            let scanned: u64 =
-                pairs.first.iter().chain(&pairs.vectors).map(|&count| u64::from(count)).sum();
-            stats.lists += pairs.pairs.len() as u64;
-            stats.scanned += scanned;
-            stats.bytes_touched += scanned * (4 * self.shape.stride) as u64;
-            if !matches!(self.shape.refine, Refine::None) {
-                stats.refined += refined;
-                stats.bytes_touched += refined * (4 * self.shape.row_words()) as u64;
-            }
-            return Ok(Some(found));
+    ) -> (Vec<Found>, Vec<u32>) {
+        let counts = results[1][queries..].to_vec();
+        if held > MOST_RANKED {
+            let found = results[0]
+                .par_chunks_exact((4 * room).max(1))
+                .zip(&counts)
+                .map(|(own, &count)| rank(own, count as usize, held))
+                .collect();
+            return (found, counts);
         }
-    }
-
-    /// Turns what was found, keys and ranks, into neighbours.
-    fn finish(
-        &self,
-        found: &[Found],
-        rows: &[f32],
-        k: usize,
-        params: &SearchParams,
-    ) -> Result<Vec<Vec<Neighbor>>, GpuError> {
-        let tasks: Vec<Result<Vec<Neighbor>, GpuError>> = found
-            .par_iter()
-            .zip(rows.par_chunks_exact(self.index.dim()))
-            .map_init(
-                || self.raw.searcher(),
-                |searcher, (found, query)| {
-                    let found = found.iter().filter_map(|&[key, rank]| {
-                        let position = *self.positions.get(rank as usize)?;
-                        Some((unordered(key), position as usize))
-                    });
-                    Ok(searcher.finish(query, found, k, params)?.to_vec())
-                },
-            )
+        let found = results[0]
+            .as_chunks::<2>()
+            .0
+            .chunks(held)
+            .map(|own| own.iter().copied().filter(|entry| entry[1] != NONE).collect())
             .collect();
-        tasks.into_iter().collect()
+        (found, counts)
     }
 
     /// How many first candidates a query should have: enough for the limit that comes from them to leave few of the
     /// others.
-    fn first_candidates(&self, batch: &Batch, held: usize) -> usize {
+    pub(crate) fn first_candidates(&self, batch: &Batch, held: usize) -> usize {
         if held > MOST_RANKED {
             return 0;
         }
-        let probes: usize = batch.probes.iter().map(Vec::len).sum();
-        let vectors = self.index.len() / self.lists.len().max(1) * probes;
-        let searched = vectors / batch.probes.len().max(1);
+        let vectors = self.index.len() / self.lists.len().max(1) * batch.probes();
+        let searched = vectors / batch.rows.max(1);
         let balanced = (8.0 * searched as f64 * held as f64).sqrt() as usize;
         balanced.max(FIRST.0).max(FIRST.1 * held)
     }
 }
 
 /// What was found for a query: keys and ranks, the best first.
-type Found = Vec<[u32; 2]>;
+pub(crate) type Found = Vec<[u32; 2]>;
 
-/// Queries (`rows x dim`), ready to go to the device together.
-struct Ready<'q> {
-    rows: &'q [f32],
-    batch: Batch,
-    pairs: Pairs,
-    sizes: Sizes,
-    /// How many queries a workgroup serves, how many words of tables it has at a time, and the kernel for that.
-    kernel: (usize, u32, Kernel),
-    /// The work of the scan of first candidates, and of that of all.
-    work: [Vec<Work>; 2],
-    /// How long it took.
-    seconds: f64,
+/// A searcher of an index's, which keeps it when this is dropped.
+pub(crate) struct Lent<'p, 'a> {
+    index: &'p GpuIndex<'a>,
+    pub(crate) searcher: RawSearcher<'a>,
+}
+
+impl Drop for Lent<'_, '_> {
+    fn drop(&mut self) {
+        let searcher = std::mem::replace(&mut self.searcher, self.index.raw.searcher());
+        lock(&self.index.searchers).push(searcher);
+    }
 }
 
 /// One batch on the device.
-struct Scan<'a> {
-    index: &'a GpuIndex<'a>,
-    batch: &'a Batch,
-    pairs: &'a Pairs,
-    sizes: Sizes,
-    held: usize,
+pub(crate) struct Scan<'a, 'i> {
+    pub(crate) index: &'a GpuIndex<'i>,
+    pub(crate) batch: &'a Batch,
+    pub(crate) pairs: &'a Pairs,
+    pub(crate) sizes: Sizes,
+    pub(crate) held: usize,
     /// As [`Ready`] has them.
-    kernel: &'a (usize, u32, Kernel),
-    work: &'a [Vec<Work>; 2],
+    pub(crate) kernel: &'a (usize, u32, Kernel),
+    pub(crate) work: &'a [Vec<Work>; 2],
 }
 
 impl Workspace {
@@ -293,14 +196,24 @@ impl Workspace {
         what: &'static str,
         bytes: u64,
     ) -> Result<wgpu::Buffer, GpuError> {
-        match self.buffers.get(what) {
+        self.numbered(index, (what, 0), bytes)
+    }
+
+    /// One of several buffers.
+    fn numbered(
+        &mut self,
+        index: &GpuIndex<'_>,
+        which: (&'static str, usize),
+        bytes: u64,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        match self.buffers.get(&which) {
             Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
             _ => {
                 // The old one goes first.
-                self.buffers.remove(what);
+                self.buffers.remove(&which);
                 let wanted = bytes.next_power_of_two().min(index.context.binding_limit());
-                let buffer = index.context.buffer(what, wanted.max(bytes))?;
-                self.buffers.insert(what, buffer.clone());
+                let buffer = index.context.buffer(which.0, wanted.max(bytes))?;
+                self.buffers.insert(which, buffer.clone());
                 Ok(buffer)
             }
         }
@@ -319,9 +232,9 @@ impl Workspace {
     }
 }
 
-impl Scan<'_> {
+impl Scan<'_, '_> {
     fn queries(&self) -> usize {
-        self.batch.probes.len()
+        self.batch.rows
     }
 
     /// First candidates of the query that has the most.
@@ -330,7 +243,7 @@ impl Scan<'_> {
     }
 
     /// Whether a buffer would be larger than what the device binds, with room for so many candidates of each query.
-    fn too_large(&self, room: usize, limit: u64) -> bool {
+    pub(crate) fn too_large(&self, room: usize, limit: u64) -> bool {
         let Sizes { table, refine, query, .. } = self.sizes;
         let tables = (4 * self.queries() * table.max(refine).max(query)) as u64;
         let candidates = (self.queries() * room.max(self.most_first()) * 16) as u64;
@@ -338,16 +251,16 @@ impl Scan<'_> {
         candidates.max(views).max(tables) > limit
     }
 
-    /// Runs all stages; returns the best of each query, key and rank, and how many candidates each had.
-    fn run(
+    /// Sends all stages to the device. Results are what [`GpuIndex::found`] takes.
+    pub(crate) fn send<'c>(
         &self,
+        context: &'c GpuContext,
         room: usize,
         timed: bool,
         workspace: &mut Workspace,
-        timings: &mut GpuTimings,
-    ) -> Result<(Vec<Found>, Vec<u32>), GpuError> {
+    ) -> Result<Pending<'c>, GpuError> {
         let Scan { index, batch, pairs, sizes, held, .. } = *self;
-        let (context, shape) = (index.context, &index.shape);
+        let shape = &index.shape;
         let queries = self.queries();
         let ranked = held <= MOST_RANKED;
         let chosen = (4 * held).next_power_of_two().clamp(64, MOST_RANKED);
@@ -406,7 +319,7 @@ impl Scan<'_> {
             )?;
         }
         if most_first > 0 {
-            stage.scan(recorder_ref, true, most_first, &seeds)?;
+            stage.scan(recorder_ref, workspace, true, most_first, &seeds)?;
             let keep = if refines { chosen } else { held };
             let limit = if refines { 0 } else { held };
             stage.top(recorder_ref, &seeds, most_first, keep, limit, false, 0, &best)?;
@@ -446,33 +359,16 @@ impl Scan<'_> {
                 recorder_ref.dispatch(&kernels::carry::kernel(), groups, params, &buffers)?;
             }
         }
-        stage.scan(recorder_ref, false, room, &candidates)?;
+        stage.scan(recorder_ref, workspace, false, room, &candidates)?;
         if refines {
             stage.refine(recorder_ref, &candidates, room, 0)?;
         }
+        let counts = (&state, 8 * queries as u64);
         if !ranked {
-            let read = [(&candidates, (queries * room * 16) as u64), (&state, 8 * queries as u64)];
-            let (results, seconds) = recorder.finish(&read)?;
-            timings.kernels.extend(seconds);
-            let counts = results[1][queries..].to_vec();
-            let found = results[0]
-                .par_chunks_exact((4 * room).max(1))
-                .zip(&counts)
-                .map(|(own, &count)| rank(own, count as usize, held))
-                .collect();
-            return Ok((found, counts));
+            return recorder.send(&[(&candidates, (queries * room * 16) as u64), counts]);
         }
         stage.top(recorder_ref, &candidates, room, held, 0, true, 0, &limits)?;
-        let read = [(&limits, (queries * held * 8) as u64), (&state, 8 * queries as u64)];
-        let (results, seconds) = recorder.finish(&read)?;
-        timings.kernels.extend(seconds);
-        let found = results[0]
-            .as_chunks::<2>()
-            .0
-            .chunks(held)
-            .map(|own| own.iter().copied().filter(|entry| entry[1] != NONE).collect())
-            .collect();
-        Ok((found, results[1][queries..].to_vec()))
+        recorder.send(&[(&limits, (queries * held * 8) as u64), counts])
     }
 }
 
@@ -484,11 +380,7 @@ pub(crate) fn scan_kernel(index: &GpuIndex<'_>, pairs: &Pairs) -> (usize, u32, K
     let pieces = shape.pieces.len() as u32;
     let limit = |queries| limit.saturating_sub(kernels::scan::piece_bytes(queries, pieces));
     let words = (shape.words as u32).max(1);
-    let mut per_list = vec![0u32; index.lists.len()];
-    for pair in &pairs.pairs {
-        per_list[pair.list as usize] += 1;
-    }
-    let meet = per_list.iter().copied().max().unwrap_or(1).max(1);
+    let meet = pairs.meet().max(1);
     let choices = shape.codes.queries();
     let whole = |queries: u32| shape.codes.table_bytes(queries) * words <= limit(queries);
     let enough = |queries: u32| {
@@ -517,8 +409,8 @@ fn rank(candidates: &[u32], count: usize, held: usize) -> Vec<[u32; 2]> {
 }
 
 /// What the stages of a batch share.
-struct Stage<'a> {
-    scan: &'a Scan<'a>,
+struct Stage<'a, 'i> {
+    scan: &'a Scan<'a, 'i>,
     state: &'a wgpu::Buffer,
     pairs: &'a wgpu::Buffer,
     tables: &'a wgpu::Buffer,
@@ -526,23 +418,28 @@ struct Stage<'a> {
     views: &'a wgpu::Buffer,
 }
 
-impl Stage<'_> {
+impl Stage<'_, '_> {
     /// The first stage, into `out`, which has room for so many candidates of each query.
     fn scan(
         &self,
         recorder: &mut Recorder<'_>,
+        workspace: &mut Workspace,
         first: bool,
         room: usize,
         out: &wgpu::Buffer,
     ) -> Result<(), GpuError> {
         let Scan { index, batch, sizes, kernel: (_, slice, kernel), work, .. } = *self.scan;
         let shape = &index.shape;
-        for (chunk, work) in index.chunks.iter().zip(&work[usize::from(!first)]) {
+        for (number, (chunk, work)) in
+            index.chunks.iter().zip(&work[usize::from(!first)]).enumerate()
+        {
             let &Work { ref words, items, members, piece_table } = work;
             if items == 0 {
                 continue;
             }
-            let buffer = index.context.filled("work", words)?;
+            let which = (if first { "first work" } else { "work" }, number);
+            let buffer = workspace.numbered(index, which, size_of_val(&words[..]) as u64)?;
+            index.context.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
             let params = |grid_x| kernels::scan::Params {
                 items,
                 grid_x,

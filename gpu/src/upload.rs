@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use nonius::raw::{BLOCK, RawCodes, RawIndex, RawSegment, RawVector};
+use nonius::raw::{BLOCK, RawCodes, RawIndex, RawSearcher, RawSegment, RawVector};
 use nonius::{Index, Metric};
 use rayon::prelude::*;
 
@@ -270,6 +270,8 @@ pub struct GpuIndex<'a> {
     /// The position of the vector of each rank.
     pub(crate) positions: Vec<u32>,
     pub(crate) workspace: Mutex<Workspace>,
+    /// What threads prepare queries with, while none does.
+    pub(crate) searchers: Mutex<Vec<RawSearcher<'a>>>,
     bytes: u64,
 }
 
@@ -379,6 +381,7 @@ impl<'a> GpuIndex<'a> {
             shape,
             positions,
             workspace: Mutex::default(),
+            searchers: Mutex::default(),
             bytes,
         })
     }

@@ -124,6 +124,26 @@ fn one_and_many_results_and_queries() {
 }
 
 #[test]
+fn parts_of_a_large_batch_follow_each_other() {
+    let Some(context) = context() else { return };
+    // Several parts and a rest; of the larger index more are candidates than there is room for at first.
+    let queries = vectors(530, 16, 18);
+    for (quantizer, rows) in [("f16", 300), ("saq:4", 2300)] {
+        let index = build(&vectors(rows, 16, 17), Metric::L2, quantizer, 4);
+        compare(context, &index, &queries, 10, &exhaustive(4), None);
+        let on_gpu = GpuIndex::upload(context, &index).unwrap();
+        let mut bad = queries.clone();
+        bad.row_mut(520)[2] = f32::INFINITY;
+        let error = on_gpu.search_batch(bad.view(), 10, &exhaustive(4)).unwrap_err();
+        assert!(matches!(error, GpuError::Search(SearchError::Query(_))), "{error}");
+        let rerank = SearchParams { rerank: 20, ..exhaustive(4) };
+        let (_, timings) = on_gpu.search_batch_timed(queries.view(), 10, &rerank).unwrap();
+        assert_eq!(timings.stats.lists, 4 * 530);
+        assert_eq!(timings.stats.reranked, 20 * 530);
+    }
+}
+
+#[test]
 fn several_chunks() {
     let Some(context) = context() else { return };
     let base = vectors(2000, 32, 5);

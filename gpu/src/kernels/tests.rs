@@ -452,6 +452,26 @@ fn copies_are_complete() {
 }
 
 #[test]
+fn each_of_many_kernels_has_its_parameters() {
+    let Some(context) = context() else { return };
+    let mut random = Random::new(8, 0);
+    let sources = [random_words(&mut random, 4 * 300), random_words(&mut random, 4 * 300)];
+    let buffers = sources.each_ref().map(|words| context.filled("copy", words).unwrap());
+    let target = context.buffer("copy", 16 * 300).unwrap();
+    let mut expected = vec![0; 4 * 300];
+    let mut recorder = context.record(false);
+    // Each leaves one more of those before.
+    for words in (1..=300).rev() {
+        let params = copy::Params { words, threads: 512 };
+        let source = words as usize % 2;
+        recorder.dispatch(&copy::kernel(), 2, |_| params, &[&buffers[source], &target]).unwrap();
+        copy::copy(&params, &sources[source], &mut expected);
+    }
+    let (found, _) = recorder.finish(&[(&target, 16 * 300)]).unwrap();
+    assert_eq!(found[0], expected);
+}
+
+#[test]
 fn the_best_are_those_of_a_sort() {
     let Some(context) = context() else { return };
     let mut random = Random::new(3, 0);
