@@ -16,7 +16,6 @@
 //! one thread with a query a call, one thread with all queries in a call, and all threads with all
 //! queries in a call. Built with `--features timers` it also prints where a query's time goes.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -24,7 +23,7 @@ use std::time::Instant;
 use nonius::{
     ExactIndex, Index, IndexConfig, Matrix, MatrixView, Metric, SearchError, SearchParams,
 };
-use nonius_benches::{pool, quantile};
+use nonius_benches::{arguments, pool, quantile};
 use nonius_datasets::{Synthetic, read_matrix};
 use plotters::prelude::*;
 
@@ -62,7 +61,8 @@ struct Curve {
 }
 
 fn main() -> Result<(), Failure> {
-    let (files, options) = arguments()?;
+    let (files, options) =
+        arguments(&["quantizers", "nlist", "spill", "keep", "rerank", "repeats", "csv", "svg"])?;
     let option = |name: &str| options.get(name).map(String::as_str);
     let data = match &files[..] {
         [] => generated()?,
@@ -98,27 +98,6 @@ fn main() -> Result<(), Failure> {
         draw(&curves, path)?;
     }
     Ok(())
-}
-
-/// Files, and options by name.
-fn arguments() -> Result<(Vec<String>, HashMap<String, String>), Failure> {
-    let (mut files, mut options) = (Vec::new(), HashMap::new());
-    let mut rest = std::env::args().skip(1);
-    while let Some(argument) = rest.next() {
-        match argument.strip_prefix("--") {
-            Some(name) => {
-                let known =
-                    ["quantizers", "nlist", "spill", "keep", "rerank", "repeats", "csv", "svg"];
-                if !known.contains(&name) {
-                    return Err(format!("unknown option --{name}: expected {known:?}").into());
-                }
-                let value = rest.next().ok_or_else(|| format!("--{name} needs a value"))?;
-                options.insert(name.to_owned(), value);
-            }
-            None => files.push(argument),
-        }
-    }
-    Ok((files, options))
 }
 
 fn read(base: &str, queries: &str, truth: &str) -> Result<Data, Failure> {

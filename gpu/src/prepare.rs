@@ -8,7 +8,7 @@ use crate::error::GpuError;
 use crate::kernels::scan::{ITEM, PIECE};
 use crate::kernels::views::{HEAD, LINE};
 use crate::kernels::{NONE, Pair};
-use crate::upload::{GpuIndex, Refine, Shape};
+use crate::upload::{GpuIndex, Refine, SaqPiece, Shape};
 
 /// Queries that a thread prepares at a time.
 const TASK: usize = 8;
@@ -133,6 +133,12 @@ impl Batch {
         Ok(())
     }
 
+    /// What views of a query are made of.
+    fn values(&self, query: usize) -> &[f32] {
+        let size = self.queries.len() / self.rows;
+        &self.queries[query * size..(query + 1) * size]
+    }
+
     /// The lists of all queries together.
     pub(crate) fn probes(&self) -> usize {
         self.tasks.iter().map(|task| task.probes.len()).sum()
@@ -194,17 +200,12 @@ fn fill(
             let lines = query[HEAD..].chunks_exact_mut(LINE);
             for (out, line) in lines.zip(saq.lines) {
                 let [constant, by_distance] = line.variance;
-                out.copy_from_slice(&[line.slope, line.bias, line.near, constant, by_distance]);
+                out[2..].copy_from_slice(&[line.near, constant, by_distance]);
             }
             let mut word = 0;
-            for (i, &(first, count)) in pieces.iter().enumerate() {
+            for (i, &SaqPiece { segment, first, count }) in pieces.iter().enumerate() {
                 let line = &mut query[HEAD + LINE * i..][..LINE];
-                let Some(segment) = segments
-                    .iter()
-                    .find(|s| (s.groups.0..s.groups.0 + s.groups.1).contains(&first))
-                else {
-                    continue;
-                };
+                let segment = &segments[segment];
                 // The query's values that the piece's bits stand for.
                 let per_group = 4 / segment.scan_bits as usize;
                 let start = segment.start + (first - segment.groups.0) * per_group;
@@ -370,7 +371,7 @@ impl Pairs {
                         };
                         // Of floats no list says anything that its keys need.
                         let constant = match index.shape.refine {
-                            Refine::None => batch.queries[query as usize * (HEAD + LINE)],
+                            Refine::None => batch.values(query as usize)[0],
                             _ => probe.constant,
                         };
                         *pair = Pair {

@@ -29,19 +29,21 @@ pub(crate) struct Shape {
     pub(crate) refine: Refine,
 }
 
+/// A piece of SAQ's first stage: its segment, its first group and how many it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SaqPiece {
+    pub(crate) segment: usize,
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
 /// How candidates are refined.
 #[derive(Clone, Debug)]
 pub(crate) enum Refine {
     /// They need not be: their bounds are keys.
     None,
     /// With rows of so many words.
-    Saq {
-        stride: usize,
-        segments: Vec<RawSegment>,
-        /// For each piece its first group and its groups.
-        pieces: Vec<(usize, usize)>,
-        correction: f32,
-    },
+    Saq { stride: usize, segments: Vec<RawSegment>, pieces: Vec<SaqPiece>, correction: f32 },
     /// With the words of the scan.
     Sums { columns: usize, bits: u32, weight: f32 },
 }
@@ -53,16 +55,14 @@ impl Shape {
                 let words = groups.iter().map(|(groups, _)| groups.div_ceil(8)).sum();
                 let scanned: Vec<usize> =
                     (0..segments.len()).filter(|&s| segments[s].scan_bits > 0).collect();
-                let mut of_pieces = Vec::new();
+                let mut of_pieces: Vec<SaqPiece> = Vec::new();
                 let mut pieces = Vec::new();
-                let mut before = None;
                 for (groups, s) in groups {
-                    let next = match of_pieces.last() {
-                        Some(&(first, count)) if before == Some(s) => first + count,
+                    let first = match of_pieces.last() {
+                        Some(last) if last.segment == s => last.first + last.count,
                         _ => segments[s].groups.0,
                     };
-                    before = Some(s);
-                    of_pieces.push((next, groups));
+                    of_pieces.push(SaqPiece { segment: s, first, count: groups });
                     let scale = scanned.iter().position(|&scanned| scanned == s).unwrap_or(0);
                     let RawSegment { scale_shift, scale_base, .. } = segments[s];
                     pieces.push([
@@ -172,7 +172,7 @@ impl Shape {
         match &self.refine {
             Refine::Saq { segments, pieces, .. } => {
                 let mut word = 0;
-                for &(first, count) in pieces {
+                for &SaqPiece { first, count, .. } in pieces {
                     for (i, &group) in vector.groups[first..first + count].iter().enumerate() {
                         put(word + i / per_word, u32::from(group) << (bits * (i % per_word)));
                     }

@@ -13,7 +13,6 @@ use crate::output::Failure;
 pub(crate) struct GpusArgs {
     /// Write a report as JSON; - for stdout
     #[arg(long, value_name = "FILE")]
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "there is nothing to report"))]
     json: Option<PathBuf>,
 }
 

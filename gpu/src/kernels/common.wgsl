@@ -21,3 +21,11 @@ fn ordered(value: f32) -> u32 {
     let bits = bitcast<u32>(value);
     return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
 }
+
+// A byte of each of four words, the byte at a bit of all.
+fn beside(words: array<u32, 4>, bit: u32) -> u32 {
+    return ((words[0] >> bit) & 0xffu)
+        | (((words[1] >> bit) & 0xffu) << 8u)
+        | (((words[2] >> bit) & 0xffu) << 16u)
+        | (((words[3] >> bit) & 0xffu) << 24u);
+}

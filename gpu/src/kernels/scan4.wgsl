@@ -22,11 +22,7 @@ fn load(thread: u32, of_query: ptr<function, array<u32, QUERIES>>, word: u32, en
                 }
             }
             for (var entry = 0u; entry < 4u; entry++) {
-                let shift = 8u * entry;
-                table[4u * i + entry][pack] = ((x[0] >> shift) & 0xffu)
-                    | (((x[1] >> shift) & 0xffu) << 8u)
-                    | (((x[2] >> shift) & 0xffu) << 16u)
-                    | (((x[3] >> shift) & 0xffu) << 24u);
+                table[4u * i + entry][pack] = beside(x, 8u * entry);
             }
         }
     }

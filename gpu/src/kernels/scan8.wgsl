@@ -23,11 +23,7 @@ fn load(thread: u32, of_query: ptr<function, array<u32, QUERIES>>, word: u32, en
                 x[j] = tables[pairs[(*of_query)[min(j, QUERIES - 1u)]].query * p.table + at];
             }
             for (var entry = 0u; entry < 4u; entry++) {
-                let shift = 8u * entry;
-                table[4u * i + entry] = ((x[0] >> shift) & 0xffu)
-                    | (((x[1] >> shift) & 0xffu) << 8u)
-                    | (((x[2] >> shift) & 0xffu) << 16u)
-                    | (((x[3] >> shift) & 0xffu) << 24u);
+                table[4u * i + entry] = beside(x, 8u * entry);
             }
         }
     }

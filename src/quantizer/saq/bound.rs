@@ -40,9 +40,9 @@ pub(super) struct Bound {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Line {
     /// What a unit of the piece's sum is worth.
-    pub slope: f32,
+    pub(crate) slope: f32,
     /// What is subtracted anyway.
-    pub bias: f32,
+    pub(crate) bias: f32,
     /// What near pairs share in segments that are not read, for each `|q - c|`.
     pub near: f32,
     /// The piece's part of the variance: a constant, and a part for `|q - c|^2`.

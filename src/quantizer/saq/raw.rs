@@ -8,14 +8,15 @@ use crate::index::raw::RawSegment;
 
 /// The tables of a query for SAQ.
 ///
-/// **Bounds.** `sum` of a piece is the sum over its groups `g` of `lut[16 * g + groups[g]]`, an integer;
-/// `scale` is that of the piece's segment without the segment's unit. Then
+/// **Bounds.** `dot` of a piece is the inner product of the query's values and the
+/// [`levels`](RawSegment::levels) that the piece's bits stand for, in the segment's unit; `scale` is that of
+/// the segment without the unit. Then
 ///
 /// ```text
-/// offset(line) = line.bias + line.near * sqrt(distance_sq)
+/// offset(line) = line.near * sqrt(distance_sq)
 ///              + confidence / sqrt(V) * (line.variance[0] + line.variance[1] * distance_sq)
 /// V            = variance[0] + variance[1] * distance_sq, and 0 instead of the last term where V is 0
-/// bound = constant + additive + shift - sum over pieces of scale * (line.slope * sum + offset(line))
+/// bound = constant + additive + shift - sum over pieces of scale * (alpha * dot + offset(line))
 /// ```
 ///
 /// Where there are no pieces nothing is known, and the bound is negative infinity.
@@ -39,8 +40,6 @@ use crate::index::raw::RawSegment;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SaqQuery<'a> {
-    /// The first stage's table: 16 entries for each group.
-    pub lut: &'a [u8],
     /// A line for each piece.
     pub lines: &'a [Line],
     /// How many deviations bounds allow for.
@@ -65,8 +64,8 @@ impl SaqQuery<'_> {
 impl Tables {
     pub(crate) fn raw(&self) -> SaqQuery<'_> {
         let (confidence, variance, lines) = self.bound.raw();
-        let (lut, integers) = (&self.lut[..], &self.integers[..]);
-        SaqQuery { lut, lines, confidence, variance, integers, segments: &self.segments }
+        let (integers, segments) = (&self.integers[..], &self.segments[..]);
+        SaqQuery { lines, confidence, variance, integers, segments }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Measures the GPU path on one machine, beside one core of its processor.
 //!
 //! ```text
-//! cargo build --release -p nonius-gpu --features bench --bin nonius-gpu-bench
+//! cargo build --release -p nonius-benches --features gpu --bin nonius-gpu-bench
 //! nonius-gpu-bench INDEX.nonius QUERIES TRUTH.ivecs [--gpu NAME] [--recall R] [--rerank R] [--gib G]
 //!                  [--repeats N] [--csv FILE] [--svg FILE]
 //! ```
@@ -14,12 +14,12 @@
 //! The program is one file without needs but a driver. Software that acts as a GPU is refused
 //! unless `--gpu` names it.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use nonius::{Index, Matrix, MatrixView, Neighbor, SearchParams};
+use nonius_benches::{arguments, quantile};
 use nonius_gpu::bench::{copy_bandwidth, scan_rate};
 use nonius_gpu::{GpuContext, GpuIndex, GpuTimings};
 use plotters::prelude::*;
@@ -44,7 +44,7 @@ struct Row {
 }
 
 fn main() -> Result<(), Failure> {
-    let (files, options) = arguments()?;
+    let (files, options) = arguments(&["gpu", "recall", "rerank", "gib", "repeats", "csv", "svg"])?;
     let [index, queries, truth] = &files[..] else {
         return Err("expected INDEX.nonius QUERIES TRUTH.ivecs".into());
     };
@@ -143,26 +143,6 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Files, and options by name.
-fn arguments() -> Result<(Vec<String>, HashMap<String, String>), Failure> {
-    let (mut files, mut options) = (Vec::new(), HashMap::new());
-    let mut rest = std::env::args().skip(1);
-    while let Some(argument) = rest.next() {
-        match argument.strip_prefix("--") {
-            Some(name) => {
-                let known = ["gpu", "recall", "rerank", "gib", "repeats", "csv", "svg"];
-                if !known.contains(&name) {
-                    return Err(format!("unknown option --{name}: expected {known:?}").into());
-                }
-                let value = rest.next().ok_or_else(|| format!("--{name} needs a value"))?;
-                options.insert(name.to_owned(), value);
-            }
-            None => files.push(argument),
-        }
-    }
-    Ok((files, options))
-}
-
 /// So many queries, from the first on, and again if there are fewer.
 fn repeated(queries: &Matrix, count: usize) -> Matrix {
     let mut out = Matrix::zeros(count, queries.dim());
@@ -227,7 +207,7 @@ fn search(
     }
     let hits: usize =
         found.iter().enumerate().map(|(i, found)| hits(found, &truth[i % truth.len()])).sum();
-    Ok((median(&mut rates[1..]), hits as f64 / (K * found.len()) as f64))
+    Ok((quantile(&mut rates[1..], 0.5), hits as f64 / (K * found.len()) as f64))
 }
 
 /// Queries a second of one core, one a call and all in a call.
@@ -253,12 +233,7 @@ fn one_core(
             Ok(())
         })?;
     }
-    Ok([median(&mut single[1..]), median(&mut batch[1..])])
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok([quantile(&mut single[1..], 0.5), quantile(&mut batch[1..], 0.5)])
 }
 
 /// Draws queries a second and the first stage's rate against the batch.
