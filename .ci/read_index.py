@@ -123,10 +123,11 @@ class Index:
 
         # The other sections, each with its length.
         dim, dims, rows = self.dim, self.dims, self.nlist if self.lists else 0
+        turned = dims if part["rotation-scales"] else 0
         lengths = {
             "mean": 4 * dim,
-            "rotation-scales": 4 * dims,
-            "rotation": 2 * up(dims, 16) * up(dim, 2),
+            "rotation-scales": 4 * turned,
+            "rotation": 2 * up(turned, 16) * up(dim, 2),
             "list-factors": 16 * rows,
             "centroids-packed": up(rows, 16) * dims,
             "centroids": 2 * rows * dims,
@@ -144,8 +145,8 @@ class Index:
         self.mean = array("f", part["mean"])
         scales = array("f", part["rotation-scales"])
         packed = array("h", part["rotation"])
-        self.rotation = [[scales[i] * packed[panel(i, j, dim)] for j in range(dim)]
-                         for i in range(dims)]
+        self.rotation = [[scales[i] * packed[panel(i, j, dim)] if turned else float(i == j)
+                          for j in range(dim)] for i in range(dims)]
         units = [struct.unpack_from("<f", part["list-factors"], 16 * list_ + 8)[0] / 256
                  for list_ in range(rows)]
         self.centroids = [units[n // dims] * x

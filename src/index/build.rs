@@ -473,12 +473,14 @@ impl<'a, 'p> Job<'a, 'p> {
             },
             ..Meta::of(&self.encoder, &self.config.quantizer)
         };
-        let lengths = section_lengths(dim, &layout, &meta, rows as u64).ok_or_else(|| {
-            BuildError::Config(crate::error::ConfigError::new(
-                "vectors",
-                "the file would be too large",
-            ))
-        })?;
+        let turned = !self.encoder.rotation().is_none();
+        let lengths =
+            section_lengths(dim, turned, &layout, &meta, rows as u64).ok_or_else(|| {
+                BuildError::Config(crate::error::ConfigError::new(
+                    "vectors",
+                    "the file would be too large",
+                ))
+            })?;
         Ok(Plan {
             fields: HeaderFields {
                 dim,

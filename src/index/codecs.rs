@@ -7,11 +7,8 @@ use crate::quantizer::float;
 use crate::quantizer::frame::Frame;
 use crate::quantizer::saq::{self, MAX_BITS, Near, Segment};
 use crate::quantizer::scalar::{self, Grid, Range};
-use crate::quantizer::{CODEBOOK_BYTES, Family, QuantizerSpec, additive};
+use crate::quantizer::{CODEBOOK_BYTES, Family, MAX_FIELDS, QuantizerSpec, additive};
 use crate::storage::{Container, SectionKind};
-
-/// The most dimensions of a segment or of a scalar quantizer: what [`nonius_simd::dot_fields`] takes.
-const MAX_SEGMENT: usize = 16_384;
 
 /// The most bits of the code of an additive quantizer.
 const MAX_CODE_BITS: u32 = 8 * *CODEBOOK_BYTES.end() as u32;
@@ -66,9 +63,9 @@ fn saq_codec(container: &Container, meta: &Meta, frame: Frame) -> Result<Codec, 
         let bad =
             |message: String| OpenError::corrupt("segments", format!("segment {i}: {message}"));
         let segment_dims = e.dims as usize;
-        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_SEGMENT {
+        if segment_dims == 0 || !segment_dims.is_multiple_of(8) || segment_dims > MAX_FIELDS {
             return Err(bad(format!(
-                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_SEGMENT}"
+                "{segment_dims} dimensions; expected a multiple of 8 up to {MAX_FIELDS}"
             )));
         }
         if e.bits > MAX_BITS {
@@ -158,7 +155,7 @@ fn scalar_codec(
     no_columns(meta)?;
     only_saq(meta)?;
     let dims = frame.dims;
-    expect(dims <= MAX_SEGMENT, "at most 16,384 dimensions", dims as u64)?;
+    expect(dims <= MAX_FIELDS, "at most 16,384 dimensions", dims as u64)?;
     expect(frame.additive.bytes > 0, "additive factors", 0)?;
     let grid = Grid::of(&spec);
     let ranges = container.shared::<Range>(SectionKind::Ranges)?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use nonius_simd::{BLOCK, Panels, Panels8};
+use nonius_simd::{BLOCK, Panels8};
 
 use super::codecs;
 use super::config::Keep;
@@ -315,9 +315,9 @@ pub(crate) struct Parts {
     pub(crate) keep: Keep,
     /// `dim` values.
     pub(crate) mean: Section<f32>,
-    /// `dims x dim`, packed.
+    /// `dims x dim`, packed; empty where vectors are not rotated.
     pub(crate) rotation: Section<i16>,
-    /// `dims` values.
+    /// `dims` values, or none.
     pub(crate) rotation_scales: Section<f32>,
     /// `nlist x dims`; empty where there is one list around the mean.
     pub(crate) centroids: Section<i16>,
@@ -350,15 +350,17 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// The lengths in bytes of all sections, in file order.
+/// The lengths in bytes of all sections, in file order; `turned`: vectors are rotated.
 pub(crate) fn section_lengths(
     dim: usize,
+    turned: bool,
     layout: &Layout,
     meta: &Meta,
     count: u64,
 ) -> Option<Vec<(SectionKind, u64, u32)>> {
     let wide = |n: usize| n as u64;
     let dims = u64::from(meta.dims);
+    let rows = if turned { dims } else { 0 };
     let relative = if meta.lists == 1 { meta.nlist } else { 0 };
     let packed = |rows: u64, depth: u64| -> Option<u64> {
         rows.checked_next_multiple_of(16)?.checked_mul(depth)
@@ -389,8 +391,8 @@ pub(crate) fn section_lengths(
     }
     lengths.extend([
         (SectionKind::Mean, wide(dim) * 4, 64),
-        (SectionKind::RotationScales, dims * 4, 64),
-        (SectionKind::Rotation, packed(dims, 2 * wide(dim).next_multiple_of(2))?, 64),
+        (SectionKind::RotationScales, rows * 4, 64),
+        (SectionKind::Rotation, packed(rows, 2 * wide(dim).next_multiple_of(2))?, 64),
         (SectionKind::ListFactors, relative.checked_mul(16)?, 64),
         (SectionKind::CentroidsPacked, packed(relative, dims)?, 64),
         (SectionKind::Centroids, relative.checked_mul(dims)?.checked_mul(2)?, 64),
@@ -528,7 +530,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     let layout = codec.layout();
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
 
-    let lengths = section_lengths(dim, &layout, &meta, header.count)
+    let turned = !container.section(SectionKind::RotationScales)?.is_empty();
+    let lengths = section_lengths(dim, turned, &layout, &meta, header.count)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
     for (kind, expected, _) in lengths {
         if kind.skippable() && container.optional(kind).is_none() {
@@ -666,9 +669,8 @@ impl Parts {
         out: &mut Vec<f32>,
     ) {
         let &Frame { dim, dims, .. } = self.frame();
-        let panels = Panels::new(dims, dim, &self.rotation);
         out.resize(vectors.len() / dim * dims, 0.0);
-        let rotation = RotationView { panels, inverse: &self.rotation_scales };
+        let rotation = RotationView::new(dims, dim, &self.rotation, &self.rotation_scales);
         rotation.apply(&self.mean, vectors, rows, product, out);
     }
 

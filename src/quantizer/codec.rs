@@ -15,7 +15,6 @@ use std::io;
 
 use crate::error::{BuildError, ConfigError};
 use crate::storage::Section;
-use crate::train::Pca;
 
 /// Blocks that the first stage reads at a time.
 pub(crate) const SCAN_BLOCKS: usize = saq::SCAN_BLOCKS;
@@ -55,8 +54,8 @@ pub(crate) fn train(
     progress: &mut dyn FnMut(usize, usize) -> Result<(), BuildError>,
 ) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
-    if dim > Pca::MAX_DIM {
-        let message = format!("{spec} takes up to {} dimensions, found {dim}", Pca::MAX_DIM);
+    if dim > spec.max_dim() {
+        let message = format!("{spec} takes up to {} dimensions, found {dim}", spec.max_dim());
         return Err(ConfigError::new("quantizer", message).into());
     }
     if set.weights.is_some() && spec.family() != Family::Additive {

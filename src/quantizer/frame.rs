@@ -92,8 +92,10 @@ pub(crate) fn additive_base(
 }
 
 /// An orthogonal transform by [`RowsI16`](crate::train::RowsI16): `dims x dim`, in the two layouts that kernels read.
+/// All three are empty where vectors stay as they are, with zeros appended.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
+    dims: usize,
     /// Row by row, each of the dimension rounded up to an even number: for encoding.
     pub(crate) rows: Vec<i16>,
     /// As [`nonius_simd::Panels`]: for queries.
@@ -136,15 +138,21 @@ impl Rotation {
         let mut rows = RowsI16::new();
         rows.quantize(matrix.dim(), matrix.data());
         Rotation {
+            dims: matrix.rows(),
             packed: Panels::pack(matrix.rows(), rows.depth(), rows.values()),
             inverse: rows.inverse().to_vec(),
             rows: rows.values().to_vec(),
         }
     }
 
+    /// The one that appends zeros up to `dims` values.
+    pub(crate) fn none(dims: usize) -> Rotation {
+        Rotation { dims, rows: Vec::new(), packed: Vec::new(), inverse: Vec::new() }
+    }
+
     /// Rotates rows of `dim` values, with `mean` subtracted, into rows of `dims` values.
     pub(crate) fn apply(&self, mean: &[f32], rows: &[f32]) -> Vec<f32> {
-        let dims = self.inverse.len();
+        let dims = self.dims;
         let chunk = 64 * mean.len();
         let mut out = vec![0.0; rows.len() / mean.len() * dims];
         out.par_chunks_mut(64 * dims).zip(rows.par_chunks(chunk)).for_each(|(out, rows)| {
@@ -155,12 +163,19 @@ impl Rotation {
 
     /// The part that rotates vectors of `dim` values.
     pub(crate) fn view(&self, dim: usize) -> RotationView<'_> {
-        let panels = Panels::new(self.inverse.len(), dim, &self.packed);
-        RotationView { panels, inverse: &self.inverse }
+        RotationView::new(self.dims, dim, &self.packed, &self.inverse)
+    }
+
+    /// True if vectors stay as they are.
+    pub(crate) fn is_none(&self) -> bool {
+        self.inverse.is_empty()
     }
 
     /// The inverse of [`apply`](Rotation::apply) for one vector, without the mean: the transpose.
     pub(crate) fn apply_inverse(&self, rotated: &[f32], dim: usize) -> Vec<f32> {
+        if self.is_none() {
+            return rotated[..dim].to_vec();
+        }
         let depth = dim.next_multiple_of(2);
         let mut out = vec![0.0f32; dim];
         for ((row, &inverse), &value) in
@@ -176,14 +191,27 @@ impl Rotation {
 
 /// What of a rotation rotates vectors.
 #[derive(Clone, Copy)]
-pub(crate) struct RotationView<'a> {
-    /// `dims x dim`.
-    pub(crate) panels: Panels<'a>,
-    /// What each row is multiplied by.
-    pub(crate) inverse: &'a [f32],
+pub(crate) enum RotationView<'a> {
+    /// Nothing: vectors become so many values, zeros behind their own.
+    None(usize),
+    /// A matrix, `dims x dim`, and what each row is multiplied by.
+    Dense(Panels<'a>, &'a [f32]),
 }
 
-impl RotationView<'_> {
+impl<'a> RotationView<'a> {
+    /// The rotation to `dims` values of `dim` that has these parts: none, or all `dims` rows.
+    pub(crate) fn new(
+        dims: usize,
+        dim: usize,
+        packed: &'a [i16],
+        inverse: &'a [f32],
+    ) -> RotationView<'a> {
+        match inverse {
+            [] => RotationView::None(dims),
+            _ => RotationView::Dense(Panels::new(dims, dim, packed), inverse),
+        }
+    }
+
     /// Rotates `vectors` (`rows x dim`) with `mean` subtracted into `out` (`rows x dims`). `rows` has them
     /// rounded afterwards; `product` is a buffer.
     pub(crate) fn apply(
@@ -195,8 +223,24 @@ impl RotationView<'_> {
         out: &mut [f32],
     ) {
         rows.quantize_centred(vectors, mean);
-        rows.multiply(self.panels, product);
-        rescale(product, self.panels.padded_rows(), rows.inverse(), self.inverse, out);
+        match self {
+            RotationView::None(dims) => {
+                let (dim, rounded) = (mean.len(), rows.values().chunks_exact(rows.depth()));
+                for ((out, rounded), inverse) in
+                    out.chunks_exact_mut(dims).zip(rounded).zip(rows.inverse())
+                {
+                    let (values, zeros) = out.split_at_mut(dim);
+                    for (out, &value) in values.iter_mut().zip(rounded) {
+                        *out = f32::from(value) * inverse;
+                    }
+                    zeros.fill(0.0);
+                }
+            }
+            RotationView::Dense(panels, inverse) => {
+                rows.multiply(panels, product);
+                rescale(product, panels.padded_rows(), rows.inverse(), inverse, out);
+            }
+        }
     }
 }
 
@@ -328,9 +372,9 @@ pub(crate) fn residuals(set: &TrainingSet<'_>) -> Matrix {
     residuals
 }
 
-/// The matrix (`dims x dim`) that leaves vectors as they are, and appends zeros.
-pub(crate) fn identity(dims: usize, dim: usize) -> Matrix {
-    let mut matrix = Matrix::zeros(dims, dim);
+/// The matrix (`dim x dim`) that leaves vectors as they are.
+pub(crate) fn identity(dim: usize) -> Matrix {
+    let mut matrix = Matrix::zeros(dim, dim);
     for i in 0..dim {
         matrix.row_mut(i)[i] = 1.0;
     }

@@ -28,6 +28,10 @@ use std::str::FromStr;
 use crate::error::ConfigError;
 use crate::matrix::MAX_DIM;
 use crate::metric::Metric;
+use crate::train::Pca;
+
+/// The most dimensions of a segment or of a scalar quantizer: what [`nonius_simd::dot_fields`] takes.
+pub(crate) const MAX_FIELDS: usize = 16_384;
 
 /// Which quantizer, and how many bits.
 ///
@@ -48,6 +52,8 @@ use crate::metric::Metric;
 /// | `lvq:b` | locally-adaptive vector quantization: the same, from the range of each vector | 4 to 8 | |
 /// | `lvq:4xb` | the same in two levels: 4 bits, and `b` for what they leave, as in `lvq:4x8` | 4 and 1 to 8 | |
 /// | `f16`, `bf16` | the values themselves in 16 bits | | |
+///
+/// How many dimensions each takes says [`max_dim`](QuantizerSpec::max_dim).
 ///
 /// Everything but the id is counted: `B` bits make a budget of `B * dim / 8 + 8` bytes a vector. Of its
 /// bytes a quantizer with codebooks keeps one for the additive factor, and two or four where one would be
@@ -304,6 +310,18 @@ impl QuantizerSpec {
             QuantizerSpec::OneSegment { bits } | QuantizerSpec::Sq { bits } => f64::from(bits),
             QuantizerSpec::Lvq { bits, second } => f64::from(bits.saturating_add(second)),
             QuantizerSpec::F16 | QuantizerSpec::Bf16 => 16.0,
+        }
+    }
+
+    /// The most dimensions that vectors may have.
+    ///
+    /// [`MAX_DIM`] for `pq`, `f16` and `bf16`, 16,384 for `sq` and `lvq`. The others rotate vectors, and finding
+    /// the rotation takes time by the cube of the dimension: 8,192.
+    pub fn max_dim(&self) -> usize {
+        match self {
+            QuantizerSpec::Pq { .. } | QuantizerSpec::F16 | QuantizerSpec::Bf16 => MAX_DIM,
+            QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => MAX_FIELDS,
+            _ => Pca::MAX_DIM,
         }
     }
 

@@ -119,6 +119,11 @@ fn cases() -> Vec<Case> {
         Case { wide: true, ..case(L2, "f16", 1, 0.0, Keep::None) },
         Case { large_ids: true, ..case(InnerProduct, "bf16", 6, 0.5, Keep::F16) },
         Case { weighted: true, ..case(L2, "pq:6B", 4, 0.0, Keep::None) },
+        // The files of the other quantizers that rotate nothing are from when they stored a matrix that does nothing.
+        case(L2, "pq:7B", 3, 0.5, Keep::None),
+        case(InnerProduct, "sq:8", 1, 0.0, Keep::F32),
+        case(L2, "lvq:4x4", 4, 0.0, Keep::None),
+        case(Cosine, "f16", 5, 0.0, Keep::None),
     ];
     let mut fast = case(L2, "saq:4", 4, 0.0, Keep::None);
     fast.config.encoding = Encoding::Fast;

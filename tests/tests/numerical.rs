@@ -165,10 +165,46 @@ fn codes_of_hard_sets_stand_for_numbers() {
     }
 }
 
+/// The most dimensions that vectors may have, for quantizers that take them, and what the others say.
+#[test]
+fn the_most_dimensions() {
+    let vectors = |dim: usize, rows: usize| {
+        let mut random = Random::new(dim as u64, 5);
+        Matrix::new(dim, (0..rows * dim).map(|_| random.normal() as f32).collect()).unwrap()
+    };
+    let quantizers = ["f16", "bf16", "pq:6B", "pq4:5B", "sq:4", "lvq:4x8"];
+    for (quantizer, most) in quantizers.iter().zip([65_536, 65_536, 65_536, 65_536, 16_384, 16_384])
+    {
+        let spec: QuantizerSpec = quantizer.parse().unwrap();
+        assert_eq!(spec.max_dim(), most, "{quantizer}");
+        let base = vectors(most, 6);
+        for (metric, nlist) in [(Metric::L2, 1), (Metric::InnerProduct, 2), (Metric::Cosine, 2)] {
+            let what = format!("{most} {quantizer} {metric} {nlist}");
+            let index = Index::build(&base, &config(metric, quantizer, nlist))
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            let opened = Index::from_bytes(index.as_bytes()).unwrap();
+            opened.verify().unwrap();
+            for row in 0..6 {
+                let found = opened.search(base.row(row), 7, &all_lists()).unwrap();
+                assert_eq!(found.len(), 6, "{what}");
+                assert!(found.iter().all(|n| n.distance.is_finite()), "{what}: {found:?}");
+                assert_eq!(found[0].id, row as u64, "{what}: {found:?}");
+            }
+        }
+    }
+    for quantizer in ["saq:4", "rabitq", "opq:6B", "rvq:6B", "prq:2x6B", "sq:4", "lvq:4x8"] {
+        let spec: QuantizerSpec = quantizer.parse().unwrap();
+        let dim = spec.max_dim() + 1;
+        let error = Index::build(&vectors(dim, 2), &config(Metric::L2, quantizer, 1)).unwrap_err();
+        let (most, found) = (spec.max_dim().to_string(), dim.to_string());
+        let text = error.to_string();
+        assert!(text.contains(&most) && text.contains(&found), "{quantizer}: {text}");
+    }
+}
+
 /// Dimensions from 1 to those of embeddings, with fewer vectors than dimensions.
 #[test]
 fn more_dimensions_than_vectors() {
-    // Every quantizer has a dense rotation, whose making takes the cube of the dimension: 65,536 would take days.
     for dim in [1, 2, 9, 255, 257, 520, 1030] {
         let mut random = Random::new(dim as u64, 4);
         let base =

@@ -88,7 +88,7 @@ pub(super) fn learn(
         weights.map(|weights| weights.iter().step_by(step).copied().collect());
     let weights = weights.as_deref();
     let mut best: Option<Fitted<'_>> = None;
-    for (start, basis) in [deal(pca, parts), identity(dim, dim)].into_iter().enumerate() {
+    for (start, basis) in [deal(pca, parts), identity(dim)].into_iter().enumerate() {
         let mut fitted = Fitted::new(basis, parts);
         for iteration in 0..TRIED {
             progress(start * TRIED + iteration)?;
@@ -98,7 +98,7 @@ pub(super) fn learn(
             best = Some(fitted);
         }
     }
-    let Some(mut best) = best else { return Ok(identity(dim, dim)) };
+    let Some(mut best) = best else { return Ok(identity(dim)) };
     for iteration in 2 * TRIED..ITERATIONS {
         progress(iteration)?;
         best.improve(&some, weights, seed)?;

@@ -14,7 +14,7 @@ use crate::quantizer::estimate::Estimate;
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
     Frame, ListCentroids, Lists, Options, Rotation, TrainingSet, additive_code, estimate_noise,
-    identity, random_rotation, residuals, spun, turned,
+    random_rotation, residuals, spun, turned,
 };
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
 use crate::train::Pca;
@@ -183,7 +183,7 @@ pub(crate) fn train(
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
     let (rotation, vectors) = match &basis {
-        None => (Rotation::of(&identity(dims, dim)), vectors),
+        None => (Rotation::none(dims), vectors),
         Some(basis) => {
             let rotation = Rotation::of(&spun(basis, seed, parts.iter().map(|part| part.dims)));
             let mut turned = vec![0.0; vectors.len()];

@@ -22,7 +22,7 @@ use nonius_simd::BLOCK;
 
 use super::QuantizerSpec;
 use super::factor::AdditiveCode;
-use super::frame::{Frame, Rotation, TrainingSet, identity};
+use super::frame::{Frame, Rotation, TrainingSet};
 use super::scalar::widen;
 
 /// How a value is kept in 16 bits.
@@ -128,7 +128,7 @@ pub(crate) struct Encoder {
     pub(crate) model: Model,
     /// The mean that is subtracted from every vector: `dim` values.
     pub(crate) mean: Vec<f32>,
-    /// That of queries: the identity.
+    /// That of queries: none.
     pub(crate) rotation: Rotation,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn train(set: &TrainingSet<'_>, spec: &QuantizerSpec) -> Encoder {
     Encoder {
         model: Model { frame, format: Format::of(spec) },
         mean: set.mean.to_vec(),
-        rotation: Rotation::of(&identity(dims, dim)),
+        rotation: Rotation::none(dims),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn train(
 
     // The basis, the variance of the residuals along it, and what near pairs share.
     let (basis, variances) = match spec {
-        QuantizerSpec::OneSegment { .. } => (identity(dim, dim), column_energy(&residuals, dims)),
+        QuantizerSpec::OneSegment { .. } => (identity(dim), column_energy(&residuals, dims)),
         _ => {
             let pca = Pca::fit(residuals.view())?;
             let mut variances = pca.variances;

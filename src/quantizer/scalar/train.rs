@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::quantizer::QuantizerSpec;
 use crate::quantizer::estimate::Estimate;
 use crate::quantizer::frame::{
-    Frame, Rotation, TrainingSet, additive_code, estimate_noise, identity, residuals, turned,
+    Frame, Rotation, TrainingSet, additive_code, estimate_noise, residuals, turned,
 };
 
 /// Rows that tell how much codes leave.
@@ -26,7 +26,7 @@ pub(crate) fn train(
     let grid = Grid::of(spec);
     let vectors = turned(None, &residuals(set), dims);
     let ranges = if grid.own { Vec::new() } else { ranges::fit(&vectors, dims, grid.bits()) };
-    let rotation = Rotation::of(&identity(dims, dim));
+    let rotation = Rotation::none(dims);
     // What codes leave is as likely to lengthen a distance as to shorten it.
     let estimate = Estimate::fit(set, &rotation, dims, &vectors, -1.0, seed, |some| {
         let of_row = |&row: &u32| &vectors[row as usize * dims..][..dims];
