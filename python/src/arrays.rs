@@ -66,8 +66,10 @@ impl<'py> Array<'py> {
         what: &str,
         shape: Shape,
     ) -> Result<Array<'py>, Failure> {
-        // The most frequent case, which has to be fast.
+        // The most frequent case, which has to be fast. A slice there may also be of an array in the order of
+        // Fortran, but none that is not aligned.
         if let Ok(array) = object.cast::<PyArrayDyn<f32>>()
+            && array.is_c_contiguous()
             && let Ok(values) = array.try_readonly()
             && values.as_slice().is_ok()
         {
