@@ -1,6 +1,7 @@
 """Building, opening and searching."""
 
 import copy
+import doctest
 import os
 import pickle
 import threading
@@ -306,8 +307,8 @@ def test_wrong_configurations(vectors, options, message):
         ({"centroid_ratio": 0.5}, nonius.SearchError, "centroid_ratio"),
         ({"patience": -1}, nonius.ConfigError, "patience: .*-1"),
         ({"threads": -1}, nonius.ConfigError, "threads: .*-1"),
-        ({"k": "ten"}, TypeError, "k"),
-        ({"k": 1.5}, TypeError, "k"),
+        ({"k": "ten"}, TypeError, "integer"),
+        ({"k": 1.5}, TypeError, "integer"),
     ],
 )
 def test_wrong_searches(index, vectors, options, error, message):
@@ -321,3 +322,16 @@ def test_too_few_vectors(vectors):
     with pytest.raises(nonius.BuildError, match="no vectors"):
         Index.build(vectors[:0])
     assert len(Index.build(vectors[:1])) == 1
+
+
+def test_the_example_of_the_module():
+    results = doctest.testmod(nonius)
+    assert results.attempted >= 4 and results.failed == 0
+
+
+def test_everything_is_explained():
+    for kind in (Index, nonius.Saq, nonius.SaqCodes, nonius.Quantizer, nonius.Codes):
+        names = [name for name in vars(kind) if not name.startswith("_")]
+        assert kind.__doc__ and names
+        for name in names:
+            assert getattr(kind, name).__doc__, f"{kind.__name__}.{name}"

@@ -5,6 +5,23 @@ from typing import Any, TypedDict, Union, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "BuildError",
+    "Codes",
+    "ConfigError",
+    "Error",
+    "FileError",
+    "FormatError",
+    "Index",
+    "MissingFileError",
+    "Quantizer",
+    "Saq",
+    "SaqCodes",
+    "SearchError",
+    "VectorError",
+    "__version__",
+]
+
 __version__: str
 
 _Path = Union[str, PathLike[str]]
@@ -13,21 +30,22 @@ _Vectors = ArrayLike
 _Source = Union[_Vectors, _Path, Iterable[_Vectors]]
 _Progress = Union[bool, Callable[[str, int, int], object]]
 
-class PlanSegment(TypedDict):
+# These names are for type checkers alone: at run time they are plain dictionaries.
+class _PlanSegment(TypedDict):
     dims: int
     bits: int
 
-class CodebookUse(TypedDict):
+class _CodebookUse(TypedDict):
     centroids: int
     used: int
     perplexity: float
 
-class Section(TypedDict):
+class _Section(TypedDict):
     name: str
     offset: int
     bytes: int
 
-class IndexInfo(TypedDict):
+class _IndexInfo(TypedDict):
     version: int
     vectors: int
     dim: int
@@ -43,10 +61,10 @@ class IndexInfo(TypedDict):
     code_bytes: int
     first_stage_bits: int
     file_bytes: int
-    plan: list[PlanSegment]
-    sections: list[Section]
+    plan: list[_PlanSegment]
+    sections: list[_Section]
 
-class BuildReport(TypedDict):
+class _BuildReport(TypedDict):
     vectors: int
     nlist: int
     spilled: int
@@ -57,8 +75,8 @@ class BuildReport(TypedDict):
     encoder_cpu_seconds: float
     total_seconds: float
     inertia: NDArray[np.float64]
-    plan: list[PlanSegment]
-    codebooks: list[CodebookUse]
+    plan: list[_PlanSegment]
+    codebooks: list[_CodebookUse]
 
 class Error(Exception): ...
 class VectorError(Error, ValueError): ...
@@ -111,8 +129,8 @@ class Index:
     def save(self, path: _Path) -> None: ...
     def verify(self) -> None: ...
     def warm(self) -> None: ...
-    def info(self) -> IndexInfo: ...
-    def build_report(self) -> BuildReport | None: ...
+    def info(self) -> _IndexInfo: ...
+    def build_report(self) -> _BuildReport | None: ...
     @property
     def dim(self) -> int: ...
     @property
@@ -156,7 +174,7 @@ class Saq:
     @property
     def metric(self) -> str: ...
     @property
-    def plan(self) -> list[PlanSegment]: ...
+    def plan(self) -> list[_PlanSegment]: ...
     def __reduce__(self) -> Any: ...
 
 @final
@@ -201,7 +219,7 @@ class Quantizer:
     @property
     def metric(self) -> str: ...
     @property
-    def plan(self) -> list[PlanSegment]: ...
+    def plan(self) -> list[_PlanSegment]: ...
     @property
     def codebooks(self) -> int: ...
     @property
@@ -215,6 +233,6 @@ class Codes:
     def numbers(
         self, rows: int | Sequence[int] | NDArray[np.integer[Any]] | None = None
     ) -> NDArray[np.uint16]: ...
-    def uses(self) -> list[CodebookUse]: ...
+    def uses(self) -> list[_CodebookUse]: ...
     def __len__(self) -> int: ...
     def __reduce__(self) -> Any: ...
