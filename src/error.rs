@@ -66,7 +66,7 @@ pub enum SourceError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// More rows were asked for than there are.
-    #[error("rows {start}..{} asked of a source of {found} rows", start + rows)]
+    #[error("rows {start}..{} asked of a source of {found} rows", start.saturating_add(*rows))]
     OutOfRange {
         /// The first row asked for.
         start: usize,

@@ -9,6 +9,7 @@ mod chart;
 mod commands;
 mod files;
 mod gpu;
+mod harness;
 mod output;
 mod progress;
 mod report;

@@ -63,8 +63,8 @@ pub(crate) fn read_ids(path: &Path, member: Option<&str>) -> Result<IdMatrix, Da
     })
 }
 
-/// The metric that an ann-benchmarks file declares in its attribute `distance`: `euclidean` is
-/// [`Metric::L2`], `angular` is [`Metric::Cosine`], `ip` and `dot` are
+/// The metric that a file of ann-benchmarks or VIBE declares in its attribute `distance`: `euclidean` is
+/// [`Metric::L2`], `angular`, `cosine` and `normalized` are [`Metric::Cosine`], `ip` and `dot` are
 /// [`Metric::InnerProduct`]. `None` if there is none, or another.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ pub fn declared_metric(path: impl AsRef<Path>) -> Result<Option<Metric>, Dataset
         };
         Ok(match name {
             "euclidean" => Some(Metric::L2),
-            "angular" => Some(Metric::Cosine),
+            "angular" | "cosine" | "normalized" => Some(Metric::Cosine),
             "ip" | "dot" => Some(Metric::InnerProduct),
             _ => None,
         })
@@ -98,7 +98,8 @@ pub fn declared_metric(path: impl AsRef<Path>) -> Result<Option<Metric>, Dataset
 }
 
 /// Writes a file as ann-benchmarks has them: `train` and `test` as `f32`, `neighbors` as `i32`,
-/// `distances` as `f32`, and the attribute `distance`. The whole file is made in memory.
+/// `distances` as `f32`, and the attribute `distance`. Distances are those of the harnesses: not squared for L2,
+/// negated for inner products. The whole file is made in memory.
 ///
 /// # Errors
 /// An id above 2^31 - 1, which the format cannot hold, and what the system reports.
@@ -126,7 +127,12 @@ pub fn write_ann_benchmarks(
             value: i128::from(id),
         })?);
     }
-    let distances: Vec<f32> = truth.distances.iter().map(|&distance| distance as f32).collect();
+    let of_harness = |&distance: &f64| match metric {
+        Metric::L2 => distance.sqrt() as f32,
+        Metric::InnerProduct => -distance as f32,
+        Metric::Cosine => distance as f32,
+    };
+    let distances: Vec<f32> = truth.distances.iter().map(of_harness).collect();
     let shape = |rows: usize, columns: usize| [rows as u64, columns as u64];
     let mut builder = FileBuilder::new();
     let vectors = [("train", train), ("test", test)];

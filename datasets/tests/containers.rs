@@ -115,6 +115,16 @@ fn an_ann_benchmarks_file_is_written_and_read() {
         assert_eq!(load(folder.path().join("x.hdf5:test")).unwrap(), test);
         assert_eq!(read_ids(&path).unwrap(), truth.ids);
         assert_eq!(declared_metric(&path).unwrap(), Some(metric));
+        // As the harnesses have them, here for the nearest of (1, 2).
+        let distances = load(folder.path().join("x.hdf5:distances")).unwrap();
+        let nearest = train.row(truth.ids.row(0)[0] as usize);
+        let (dot, norm) = (nearest[0] + 2.0 * nearest[1], nearest[0].hypot(nearest[1]));
+        let expected = match metric {
+            Metric::L2 => (nearest[0] - 1.0).hypot(nearest[1] - 2.0),
+            Metric::InnerProduct => -dot,
+            Metric::Cosine => 1.0 - dot / (norm * 5.0f32.sqrt()),
+        };
+        assert!((distances.row(0)[0] - expected).abs() < 1e-6, "{metric}");
     }
 }
 

@@ -8,7 +8,7 @@ use nonius::{Index, IndexBuilder, IndexConfig, Keep, Metric, QuantizerSpec, Sear
 use nonius_datasets::{Shipped, wordnet_dir};
 use serde::Serialize;
 
-use super::eval::{EvalRow, measure, powers_of_two, table};
+use super::eval::{EvalRow, Truth, measure, powers_of_two, table};
 use crate::answer::Engine;
 use crate::args::Threads;
 use crate::output::{Context, Failure, Output};
@@ -141,7 +141,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
                 return Err(Failure::Cancelled);
             }
             let params = SearchParams { nprobe, rerank, ..SearchParams::default() };
-            rows.push(measure(&engine, &shipped.queries, &shipped.truth, K, &params, 1)?);
+            let truth = Truth { ids: &shipped.truth, harness: None };
+            rows.push(measure(&engine, &shipped.queries, truth, K, &params, 1)?);
         }
     }
     bars.clear();
