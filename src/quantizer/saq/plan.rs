@@ -83,19 +83,13 @@ pub(crate) fn plan(input: &PlanInput<'_>, budget: usize) -> Vec<Segment> {
     let grain = granularity(dims);
     let units = dims.div_ceil(grain);
     let end = |unit: usize| (unit * grain).min(dims);
-    let prefix = |values: &[f64]| -> Vec<f64> {
-        let mut sums = vec![0.0; units + 1];
-        for unit in 0..units {
-            sums[unit + 1] = sums[unit] + values[end(unit)..end(unit + 1)].iter().sum::<f64>();
-        }
-        sums
+    // Sums of ranges are added up, not differences of sums from the first unit on: where that has nearly
+    // all of the variance nothing would be left of what the others have.
+    let of_units = |values: &[f64]| -> Vec<f64> {
+        (0..units).map(|unit| values[end(unit)..end(unit + 1)].iter().sum()).collect()
     };
-    let variance = prefix(input.variances);
-    let weight = prefix(input.weights);
-    let near = prefix(input.near);
-    let products: Vec<f64> =
-        input.variances.iter().zip(input.weights).map(|(v, w)| v * w).collect();
-    let product = prefix(&products);
+    let variance = of_units(input.variances);
+    let weight = of_units(input.weights);
 
     // More bytes than every dimension at the largest width are of no use.
     let budget = budget.min(dims * MAX_BITS as usize / 8 + 2);
@@ -113,15 +107,16 @@ pub(crate) fn plan(input: &PlanInput<'_>, budget: usize) -> Vec<Segment> {
             let source = &best[from * width..(from + 1) * width];
             let Some(first) = source.iter().position(|cost| cost.is_finite()) else { continue };
             let last = source.iter().rposition(|cost| cost.is_finite()).unwrap_or(first);
+            let (mut range_variance, mut range_weight) = (0.0, 0.0);
             for to in from + 1..=units {
+                range_variance += variance[to - 1];
+                range_weight += weight[to - 1];
                 let count = end(to) - end(from);
                 let bytes = count * bits as usize / 8 + scale::bytes(bits);
                 if first + bytes > budget {
                     break;
                 }
-                let cost = (variance[to] - variance[from]) * (weight[to] - weight[from])
-                    / count as f64
-                    * ERROR[bits as usize];
+                let cost = range_variance * range_weight / count as f64 * ERROR[bits as usize];
                 let target = to * width + bytes;
                 for used in first..=last.min(budget - bytes) {
                     let candidate = source[used] + cost;
@@ -137,17 +132,27 @@ pub(crate) fn plan(input: &PlanInput<'_>, budget: usize) -> Vec<Segment> {
     }
 
     // Close with a dropped tail of any length.
+    let products: Vec<f64> =
+        input.variances.iter().zip(input.weights).map(|(v, w)| v * w).collect();
+    let (product, near) = (of_units(&products), of_units(input.near));
+    let (mut tail_product, mut tail_near) = (0.0, 0.0);
     let mut winner = (f64::INFINITY, 0, 0);
-    for unit in 0..=units {
+    for unit in (0..=units).rev() {
+        if unit < units {
+            tail_product += product[unit];
+            tail_near += near[unit];
+        }
         let tail = if unit == units { 0 } else { scale::bytes(0) };
         if tail > budget && unit < units {
             continue;
         }
-        let bias = input.uncorrected * (near[units] - near[unit]).max(0.0);
-        let dropped = product[units] - product[unit] + bias * bias;
+        let bias = input.uncorrected * f64::max(tail_near, 0.0);
+        let dropped = tail_product + bias * bias;
         for used in 0..=budget.saturating_sub(tail) {
             let cost = best[unit * width + used] + dropped;
-            if cost < winner.0 {
+            // Of equally good plans the one with the longest tail, in the fewest bytes.
+            let ahead = cost < winner.0 || cost == winner.0 && unit < winner.1;
+            if ahead {
                 winner = (cost, unit, used);
             }
         }
