@@ -209,11 +209,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A matrix of values that [`Rows::floats`] has made; refuses what is not finite.
-pub(crate) fn matrix(dim: usize, values: &[f32]) -> Result<MatrixView<'_>, VectorError> {
-    MatrixView::new(dim, values)
-}
-
 impl VectorSource for Rows<'_> {
     fn rows(&self) -> usize {
         self.rows
@@ -236,7 +231,7 @@ impl RowReader for Rows<'_> {
             return Err(SourceError::OutOfRange { start, rows, found });
         }
         self.convert(start * self.dim, out);
-        check_finite(start, self.dim, out)?;
+        view(start, self.dim, out)?;
         Ok(())
     }
 }
@@ -248,26 +243,25 @@ impl FetchVector for Rows<'_> {
     }
 }
 
-/// Refuses NaN and infinity; `first` is the number of the first row.
-pub(crate) fn check_finite(first: usize, dim: usize, values: &[f32]) -> Result<(), VectorError> {
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(VectorError::NonFinite {
-            row: first + at / dim,
-            column: at % dim,
-            value: values[at],
-        }),
-    }
-}
-
-/// An error of rows of which `first` come before.
-pub(crate) fn after(first: usize, error: VectorError) -> VectorError {
-    match error {
+/// Rows (`rows x dim`) of which `first` come before, for the error that names what is not finite.
+pub(crate) fn view(
+    first: usize,
+    dim: usize,
+    values: &[f32],
+) -> Result<MatrixView<'_>, VectorError> {
+    MatrixView::new(dim, values).map_err(|error| match error {
         VectorError::NonFinite { row, column, value } => {
             VectorError::NonFinite { row: first + row, column, value }
         }
         other => other,
-    }
+    })
+}
+
+/// Reads what each vector counts, if that is said: an array of one dimension.
+pub(crate) fn weights(object: Option<&Bound<'_, PyAny>>) -> Result<Option<Vec<f32>>, Failure> {
+    let Some(object) = object else { return Ok(None) };
+    let array = Array::new(object, "weights", Shape::Vector)?;
+    Ok(Some(array.rows()?.floats(0, 1)?.into_owned()))
 }
 
 /// Reads ids: an array of integers, or a list of them, one for each vector.

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nonius::{
-    BuildReport, CodebookUse, Encoding, IndexConfig, Neighbor, OpenOptions, SearchParams, Searcher,
-    Segment,
+    BuildReport, CodebookUse, IndexConfig, Neighbor, OpenOptions, SearchParams, Searcher, Segment,
 };
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -13,11 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use self_cell::self_cell;
 
-use crate::arrays::{Array, Rows, Shape, count, filled, ids, matrix};
+use crate::arrays::{Array, Rows, Shape, count, filled, ids, view, weights};
 use crate::builds::{Input, Listener, build};
 use crate::errors::Failure;
 use crate::pool::pool;
-use crate::spec::spec;
+use crate::spec::{encoding, spec};
 
 /// Queries of a large batch that are answered between two looks for Ctrl-C. What a batch finds of a query does
 /// not depend on the others.
@@ -202,7 +201,7 @@ impl Index {
             keep: keep.parse()?,
             seed,
             training_rows: count("training_rows", training_rows)?,
-            encoding: if fast { Encoding::Fast } else { Encoding::Full },
+            encoding: encoding(fast),
             anisotropic,
             beam: beam.map(|beam| count("beam", beam)).transpose()?,
             ..IndexConfig::default()
@@ -210,13 +209,7 @@ impl Index {
         config.validate()?;
         let listener = Listener::new(py, progress)?;
         let ids = ids.map(self::ids).transpose()?;
-        let weights = match weights {
-            Some(weights) => {
-                let array = Array::new(weights, "weights", Shape::Vector)?;
-                Some(array.rows()?.floats(0, 1)?.into_owned())
-            }
-            None => None,
-        };
+        let weights = self::weights(weights)?;
         let input = Input::new(vectors, path.as_deref())?;
         let (ids, weights) = (ids.as_deref(), weights.as_deref());
         let (index, report) =
@@ -321,9 +314,7 @@ impl Index {
             py.check_signals()?;
             py.detach(|| {
                 let values = rows.floats(start, (start + BATCH).min(rows.rows))?;
-                let queries = matrix(dim, &values).map_err(|error| {
-                    nonius::SearchError::from(crate::arrays::after(start, error))
-                })?;
+                let queries = view(start, dim, &values).map_err(nonius::SearchError::from)?;
                 let search = || self.inner.search_batch_with(queries, k, &params, fetch);
                 let (found, _) = pool.install(search)?;
                 for (row, found) in (start..).zip(&found) {

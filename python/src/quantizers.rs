@@ -2,21 +2,37 @@
 
 use std::sync::Arc;
 
-use nonius::{Encoding, QuantizerConfig, SaqConfig};
+use nonius::{MatrixView, QuantizerConfig, SaqConfig};
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rayon::prelude::*;
 
-use crate::arrays::{Array, Shape, count, filled, matrix};
+use crate::arrays::{Array, Shape, count, filled, weights};
 use crate::errors::Failure;
 use crate::index::{codebooks, plan};
 use crate::pool::pool;
-use crate::spec::spec;
+use crate::spec::{encoding, spec};
 
-fn encoding(fast: bool) -> Encoding {
-    if fast { Encoding::Fast } else { Encoding::Full }
+/// Calls `work` with an array of vectors (`rows x dim`), on so many threads and without the interpreter's lock.
+fn with_matrix<T: Send, E: Send>(
+    py: Python<'_>,
+    vectors: &Bound<'_, PyAny>,
+    threads: Option<i64>,
+    work: impl FnOnce(MatrixView<'_>) -> Result<T, E> + Send,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    let array = Array::new(vectors, "vectors", Shape::Matrix)?;
+    let rows = array.rows()?;
+    let pool = pool(threads)?;
+    py.detach(|| {
+        let values = rows.floats(0, rows.rows)?;
+        let vectors = MatrixView::new(rows.dim, &values)?;
+        pool.install(|| work(vectors)).map_err(Failure::from)
+    })
 }
 
 /// Codes are understood by the quantizer alone that made them.
@@ -93,7 +109,7 @@ fn for_queries<'py, const N: usize>(
     let pool = pool(None)?;
     py.detach(|| {
         let values = rows.floats(0, rows.rows)?;
-        let queries = matrix(dim, &values).map_err(nonius::SearchError::from)?;
+        let queries = MatrixView::new(dim, &values).map_err(nonius::SearchError::from)?;
         let mut tasks: Vec<[&mut [f32]; N]> =
             (0..rows.rows).map(|_| [(); N].map(|()| Default::default())).collect();
         for (place, out) in outs.iter_mut().enumerate() {
@@ -169,14 +185,8 @@ impl Saq {
             encoding: encoding(fast),
             seed,
         };
-        let array = Array::new(vectors, "vectors", Shape::Matrix)?;
-        let rows = array.rows()?;
-        let pool = pool(threads)?;
-        let inner = py.detach(|| {
-            let values = rows.floats(0, rows.rows)?;
-            let sample = matrix(rows.dim, &values)?;
-            pool.install(|| nonius::Saq::train(sample, &config)).map_err(Failure::from)
-        })?;
+        let train = |sample: MatrixView<'_>| nonius::Saq::train(sample, &config);
+        let inner = with_matrix(py, vectors, threads, train)?;
         let name = config.quantizer.to_string();
         Ok(Saq { inner: Arc::new(inner), name, metric: config.metric })
     }
@@ -189,14 +199,7 @@ impl Saq {
         vectors: &Bound<'_, PyAny>,
         threads: Option<i64>,
     ) -> Result<SaqCodes, Failure> {
-        let array = Array::new(vectors, "vectors", Shape::Matrix)?;
-        let rows = array.rows()?;
-        let pool = pool(threads)?;
-        let inner = py.detach(|| {
-            let values = rows.floats(0, rows.rows)?;
-            let vectors = matrix(rows.dim, &values)?;
-            pool.install(|| self.inner.encode(vectors)).map_err(Failure::from)
-        })?;
+        let inner = with_matrix(py, vectors, threads, |vectors| self.inner.encode(vectors))?;
         Ok(SaqCodes { inner, maker: self.inner.clone() })
     }
 
@@ -370,24 +373,10 @@ impl Quantizer {
             beam: beam.map(|beam| count("beam", beam)).transpose()?,
             seed,
         };
-        let array = Array::new(vectors, "vectors", Shape::Matrix)?;
-        let rows = array.rows()?;
-        let weights = match weights {
-            Some(weights) => {
-                let array = Array::new(weights, "weights", Shape::Vector)?;
-                Some(array.rows()?.floats(0, 1)?.into_owned())
-            }
-            None => None,
-        };
-        let pool = pool(threads)?;
-        let inner = py.detach(|| {
-            let values = rows.floats(0, rows.rows)?;
-            let sample = matrix(rows.dim, &values)?;
-            let train = || match &weights {
-                None => nonius::Quantizer::train(sample, &config),
-                Some(weights) => nonius::Quantizer::train_weighted(sample, weights, &config),
-            };
-            pool.install(train).map_err(Failure::from)
+        let weights = self::weights(weights)?;
+        let inner = with_matrix(py, vectors, threads, |sample| match &weights {
+            None => nonius::Quantizer::train(sample, &config),
+            Some(weights) => nonius::Quantizer::train_weighted(sample, weights, &config),
         })?;
         let name = config.quantizer.to_string();
         Ok(Quantizer { inner: Arc::new(inner), name, metric: config.metric })
@@ -401,14 +390,7 @@ impl Quantizer {
         vectors: &Bound<'_, PyAny>,
         threads: Option<i64>,
     ) -> Result<Codes, Failure> {
-        let array = Array::new(vectors, "vectors", Shape::Matrix)?;
-        let rows = array.rows()?;
-        let pool = pool(threads)?;
-        let inner = py.detach(|| {
-            let values = rows.floats(0, rows.rows)?;
-            let vectors = matrix(rows.dim, &values)?;
-            pool.install(|| self.inner.encode(vectors)).map_err(Failure::from)
-        })?;
+        let inner = with_matrix(py, vectors, threads, |vectors| self.inner.encode(vectors))?;
         Ok(Codes { inner, maker: self.inner.clone() })
     }
 

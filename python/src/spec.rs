@@ -1,6 +1,6 @@
 //! The name of a quantizer, and its size.
 
-use nonius::QuantizerSpec;
+use nonius::{Encoding, QuantizerSpec};
 
 use crate::arrays::count;
 use crate::errors::Failure;
@@ -24,4 +24,8 @@ pub(crate) fn spec(
         (None, Some(bytes)) => format!("{name}:{}B", count("bytes", bytes)?),
     };
     Ok(text.parse()?)
+}
+
+pub(crate) fn encoding(fast: bool) -> Encoding {
+    if fast { Encoding::Fast } else { Encoding::Full }
 }
