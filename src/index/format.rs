@@ -651,6 +651,15 @@ impl Parts {
         }
     }
 
+    /// Asks for the id at a position.
+    #[inline]
+    pub(crate) fn fetch_id(&self, position: usize) {
+        match &self.ids {
+            Numbers::Four(ids) => nonius_simd::prefetch(&ids[position..=position]),
+            Numbers::Eight(ids) => nonius_simd::prefetch(&ids[position..=position]),
+        }
+    }
+
     /// Asks for the places of some copies.
     pub(crate) fn fetch_spilled(&self, copies: Range<usize>) {
         match &self.spilled {

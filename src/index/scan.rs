@@ -355,6 +355,7 @@ impl Scanner {
             let position = first + number;
             if threshold < f32::INFINITY {
                 prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
+                parts.fetch_id(position);
                 views.fetch(parts, list);
             }
             let (block, lane) = (first_block + v / BLOCK, v % BLOCK);
