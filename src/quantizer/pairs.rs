@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::frame::{TrainingSet, additive_base, alpha};
 use crate::random::Random;
+use crate::topk::TopK;
 use crate::train::RowsI16;
 
 /// Sample vectors that serve as queries.
@@ -13,6 +14,8 @@ const QUERIES: usize = 256;
 const NEAR: usize = 32;
 /// Random vectors of the sample for each of them.
 const FAR: usize = 32;
+/// Queries whose keys are looked through together: those of a row are neighbours in memory.
+const TOGETHER: usize = 64;
 /// The stream of random numbers for far pairs.
 const STREAM_FAR: u64 = 0x200;
 
@@ -61,22 +64,31 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
             keys
         })
         .collect();
-    let near = (0..queries)
+    let near = (0..queries.div_ceil(TOGETHER))
         .into_par_iter()
-        .map(|q| {
-            let mut top = crate::topk::TopK::new(NEAR.min(rows - 1));
+        .flat_map_iter(|group| {
+            let of_group = group * TOGETHER..queries.min((group + 1) * TOGETHER);
+            let mut tops: Vec<TopK> =
+                of_group.clone().map(|_| TopK::new(NEAR.min(rows - 1))).collect();
             for (chunk, keys) in keys.iter().enumerate() {
                 for (i, keys) in keys.chunks_exact(queries).enumerate() {
                     let row = chunk * CHUNK + i;
-                    if row != query_rows[q] {
-                        top.push(keys[q], row as u64);
+                    for ((top, &key), q) in
+                        tops.iter_mut().zip(&keys[of_group.clone()]).zip(of_group.clone())
+                    {
+                        if row != query_rows[q] {
+                            top.push(key, row as u64);
+                        }
                     }
                 }
             }
-            top.sorted().iter().map(|&(_, row)| (query_rows[q] as u32, row as u32)).collect()
+            let query_rows = &query_rows;
+            tops.into_iter().zip(of_group).flat_map(move |(mut top, q)| {
+                let found = top.sorted().iter().map(|&(_, row)| (query_rows[q] as u32, row as u32));
+                found.collect::<Vec<_>>()
+            })
         })
-        .collect::<Vec<Vec<_>>>()
-        .concat();
+        .collect();
     let mut random = Random::new(seed, STREAM_FAR);
     let far = query_rows
         .iter()
