@@ -115,13 +115,13 @@ pub struct IndexConfig {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Encoding {
-    /// Three steps and a sweep of adjustment: the paper's quality or better. For RVQ a beam of eight,
-    /// and every level chosen again twice.
+    /// Three steps and a sweep of adjustment: the paper's quality or better. For RVQ a beam of five,
+    /// and every level chosen again once.
     #[default]
     Full,
     /// Two steps and next to no sweep, and eight bits of the rotation for the segments whose codes
     /// have larger errors than that: 1.8 times as fast at 4 bits, but no faster at 8. Errors are
-    /// larger by up to 4%. For RVQ a beam of three, and every level chosen again once.
+    /// larger by up to 4%. For RVQ a beam of three.
     Fast,
 }
 

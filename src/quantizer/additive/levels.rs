@@ -4,11 +4,15 @@ use std::ops::Range;
 
 use nonius_simd::{Panels, Panels8, Vectorize, level};
 
+use super::cross::Cross;
 use crate::matrix::{add, subtract};
 use crate::train::{Direct, RowsI8, RowsI16, shifted_dot};
 
 /// Vectors whose beams are extended at once.
 const ROWS: usize = 16;
+
+/// The same where there are tables: what is read of these serves so many vectors.
+const TABLE_ROWS: usize = 64;
 
 /// Vectors that are compared with all centroids at once where there is one level.
 const SINGLE_ROWS: usize = 64;
@@ -32,6 +36,8 @@ pub(super) struct Levels {
     coarse: Coarse,
     /// The same where there is one level.
     direct: Direct,
+    /// What the beam search goes by instead of the residuals of sums, if it is there.
+    cross: Option<Cross>,
 }
 
 /// Centroids in 8 bits: good enough to say which sums to go on with, and twice as fast.
@@ -73,7 +79,19 @@ impl Levels {
             norms_sq,
             coarse,
             direct,
+            cross: None,
         }
+    }
+
+    /// The same with tables for the beam search, which pay where there are more than a few vectors.
+    pub(super) fn with_tables(mut self) -> Levels {
+        self.cross = Cross::new(&self);
+        self
+    }
+
+    /// Centroids of a level.
+    pub(super) fn centroids(&self) -> usize {
+        self.centroids
     }
 
     /// Dimensions of centroids.
@@ -144,8 +162,9 @@ impl Levels {
             }
             return;
         }
-        let rows = vectors.chunks(ROWS * dims).zip(codes.chunks_mut(ROWS * levels));
-        for ((vectors, codes), residuals) in rows.zip(residuals.chunks_mut(ROWS * dims)) {
+        let together = if self.cross.is_some() { TABLE_ROWS } else { ROWS };
+        let rows = vectors.chunks(together * dims).zip(codes.chunks_mut(together * levels));
+        for ((vectors, codes), residuals) in rows.zip(residuals.chunks_mut(together * dims)) {
             self.search(vectors, beam, scratch, codes, residuals);
             for _ in 0..sweeps {
                 self.sweep(scratch, codes, residuals);
@@ -173,8 +192,47 @@ impl Levels {
         }
     }
 
-    /// The beam search for at most [`ROWS`] vectors.
+    /// The beam search for some vectors.
     fn search(
+        &self,
+        vectors: &[f32],
+        beam: usize,
+        scratch: &mut BeamScratch,
+        codes: &mut [u16],
+        residuals: &mut [f32],
+    ) {
+        let Some(cross) = &self.cross else {
+            self.search_residuals(vectors, beam, scratch, codes, residuals);
+            return;
+        };
+        let BeamScratch { rows, product, scores, sums, entries, next, .. } = scratch;
+        rows.quantize(self.dims, vectors);
+        rows.multiply(Panels::new(self.inverse.len(), self.dims, &self.packed), product);
+        level().vectorize(Walk {
+            levels: self,
+            cross,
+            beam,
+            rows,
+            product,
+            scores,
+            sums,
+            entries,
+            next,
+        });
+        residuals.copy_from_slice(vectors);
+        let levels = self.levels();
+        let paths = entries.paths.chunks_exact(entries.width * levels);
+        let out = codes.chunks_exact_mut(levels).zip(residuals.chunks_exact_mut(self.dims));
+        for (paths, (path, residual)) in paths.zip(out) {
+            path.copy_from_slice(&paths[..levels]);
+            for (level_number, &code) in path.iter().enumerate() {
+                subtract(residual, self.centroid(level_number, code));
+            }
+        }
+    }
+
+    /// The beam search by what sums leave.
+    fn search_residuals(
         &self,
         vectors: &[f32],
         beam: usize,
@@ -239,9 +297,19 @@ impl Levels {
         product: &mut Vec<i32>,
     ) {
         rows.quantize(self.dims, values);
-        let packed = self.centroids * rows.depth();
-        let packed = &self.packed[level_number * packed..(level_number + 1) * packed];
-        rows.multiply(Panels::new(self.centroids, self.dims, packed), product);
+        rows.multiply(self.panels(level_number), product);
+    }
+
+    /// The centroids of a level, of which there are several.
+    pub(super) fn panels(&self, level_number: usize) -> Panels<'_> {
+        let size = self.packed.len() / self.levels();
+        let packed = &self.packed[level_number * size..(level_number + 1) * size];
+        Panels::new(self.centroids, self.dims, packed)
+    }
+
+    /// What the packed rows of a level are multiplied by.
+    pub(super) fn inverses(&self, level_number: usize) -> &[f32] {
+        &self.inverse[self.rows_of(level_number)]
     }
 
     /// Where the centroids of a level are among all.
@@ -278,6 +346,7 @@ pub(super) struct BeamScratch {
     shifted: Vec<u8>,
     product: Vec<i32>,
     scores: Vec<f32>,
+    sums: Vec<i32>,
     entries: Entries,
     next: Entries,
 }
@@ -290,6 +359,8 @@ struct Entries {
     residuals: Vec<f32>,
     /// The codes so far: a number for each level.
     paths: Vec<u16>,
+    /// The score of each, where tables are searched.
+    sums: Vec<f32>,
     /// Best candidates of a vector: score and number.
     best: Vec<(f32, u32)>,
     scores: Vec<f32>,
@@ -301,6 +372,72 @@ impl Entries {
         self.residuals.clear();
         self.residuals.extend_from_slice(vectors);
         self.paths.clear();
+    }
+}
+
+/// The whole beam search for some vectors, by tables: scores are squared distances less the vector's squared norm.
+struct Walk<'a> {
+    levels: &'a Levels,
+    cross: &'a Cross,
+    beam: usize,
+    /// The vectors and their inner products with all centroids.
+    rows: &'a RowsI16,
+    product: &'a [i32],
+    /// Buffers.
+    scores: &'a mut Vec<f32>,
+    sums: &'a mut Vec<i32>,
+    /// The sums that were kept, when it is over.
+    entries: &'a mut Entries,
+    next: &'a mut Entries,
+}
+
+impl Vectorize for Walk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Walk { levels, cross, beam, rows, product, scores, sums, entries, next } = self;
+        let (count, centroids) = (rows.rows(), levels.centroids);
+        let padded = product.len() / count;
+        scores.resize(centroids, 0.0);
+        let alone = &mut scores[..centroids];
+        entries.start(&[]);
+        entries.sums.clear();
+        entries.sums.resize(count, 0.0);
+        for level_number in 0..levels.levels() {
+            let width = entries.width;
+            let candidates = width * centroids;
+            next.scores.resize(count * candidates, 0.0);
+            let of_vectors = next.scores.chunks_exact_mut(candidates);
+            for (v, scores) in of_vectors.enumerate() {
+                let dots = &product[v * padded + level_number * centroids..][..centroids];
+                let dots = dots.iter().map(|&dot| dot as f32);
+                levels.scores(level_number, rows.inverse()[v], &levels.inverse, dots, alone);
+                let of_sums = entries.sums[v * width..(v + 1) * width].iter();
+                for (scores, &sum) in scores.chunks_exact_mut(centroids).zip(of_sums) {
+                    for (score, alone) in scores.iter_mut().zip(&*alone) {
+                        *score = sum + alone;
+                    }
+                }
+            }
+            if level_number > 0 {
+                cross.add(level_number, &entries.paths, 2.0, sums, &mut next.scores);
+            }
+            next.width = beam.clamp(1, candidates);
+            next.paths.clear();
+            next.sums.clear();
+            for (v, scores) in next.scores.chunks_exact(candidates).enumerate() {
+                smallest(scores, next.width, &mut next.best);
+                for &(score, number) in &next.best {
+                    let entry = v * width + number as usize / centroids;
+                    let path = entry * level_number..(entry + 1) * level_number;
+                    next.paths.extend_from_slice(&entries.paths[path]);
+                    next.paths.push((number as usize % centroids) as u16);
+                    next.sums.push(score);
+                }
+            }
+            std::mem::swap(entries, next);
+        }
     }
 }
 
@@ -462,14 +599,21 @@ mod tests {
             (8, 1, 1, 256),
             (8, 3, 15, 256),
             (24, 4, 33, 256),
+            (40, 5, 130, 16),
+            (33, 3, 65, 256),
             (8, 3, 9, 16),
             (8, 1, 5, 2),
             (9, 2, 20, 1024),
         ] {
             let codebooks = Levels::new(dims, most, &normal(levels * most * dims, 1));
+            let with_tables = codebooks.clone().with_tables();
             let vectors = normal(rows * dims, 2);
-            for (beam, sweeps) in [(1, 0), (3, 0), (1, 2), (8, 1)] {
-                let (codes, residuals) = encode(&codebooks, &vectors, beam, sweeps);
+            let efforts = [(1, 0), (3, 0), (1, 2), (8, 1)];
+            for (codebooks, (beam, sweeps)) in [&codebooks, &with_tables]
+                .into_iter()
+                .flat_map(|codebooks| efforts.map(|effort| (codebooks, effort)))
+            {
+                let (codes, residuals) = encode(codebooks, &vectors, beam, sweeps);
                 for v in 0..rows {
                     let mut left = vectors[v * dims..(v + 1) * dims].to_vec();
                     for level in 0..levels {
@@ -499,7 +643,7 @@ mod tests {
 
     #[test]
     fn wider_beams_and_sweeps_leave_less() {
-        let (dims, levels) = (16, 6);
+        let (dims, levels) = (48, 6);
         // Later levels are smaller, as trained ones are.
         let mut centroids = normal(levels * CENTROIDS * dims, 5);
         for (level, values) in centroids.chunks_exact_mut(CENTROIDS * dims).enumerate() {
@@ -507,11 +651,17 @@ mod tests {
         }
         let codebooks = Levels::new(dims, CENTROIDS, &centroids);
         let vectors = normal(300 * dims, 6);
-        let left = |beam, sweeps| energy(&encode(&codebooks, &vectors, beam, sweeps).1);
-        let by_beam = [1, 2, 4, 16].map(|beam| left(beam, 0));
-        assert!(by_beam.windows(2).all(|pair| pair[1] < pair[0]), "{by_beam:?}");
-        assert!(left(4, 1) < left(4, 0));
-        assert!(left(4, 3) <= left(4, 1));
+        let with_tables = codebooks.clone().with_tables();
+        for codebooks in [&codebooks, &with_tables] {
+            let left = |beam, sweeps| energy(&encode(codebooks, &vectors, beam, sweeps).1);
+            let by_beam = [1, 2, 4, 16].map(|beam| left(beam, 0));
+            assert!(by_beam.windows(2).all(|pair| pair[1] < pair[0]), "{by_beam:?}");
+            assert!(left(4, 1) < left(4, 0));
+            assert!(left(4, 3) <= left(4, 1));
+        }
+        // Tables are of 16 bits, residuals of 8: what is found is about as good.
+        let of = |codebooks| energy(&encode(codebooks, &vectors, 8, 0).1);
+        assert!(of(&with_tables) < 1.01 * of(&codebooks));
     }
 
     #[test]
@@ -547,13 +697,19 @@ mod tests {
 
     #[test]
     fn every_level_finds_the_same_codes() {
-        let (dims, levels) = (24, 4);
-        let codebooks = Levels::new(dims, CENTROIDS, &normal(levels * CENTROIDS * dims, 9));
+        let (dims, levels) = (32, 4);
+        let values = normal(levels * CENTROIDS * dims, 9);
         let vectors = normal(40 * dims, 10);
-        let expected = encode(&codebooks, &vectors, 5, 1);
-        for simd in nonius_simd::available() {
-            let found = nonius_simd::with_level(simd, || encode(&codebooks, &vectors, 5, 1));
-            assert_eq!(found, expected, "{simd}");
+        let of = |tables: bool| {
+            let levels = Levels::new(dims, CENTROIDS, &values);
+            let levels = if tables { levels.with_tables() } else { levels };
+            encode(&levels, &vectors, 5, 1)
+        };
+        for tables in [false, true] {
+            let expected = of(tables);
+            for simd in nonius_simd::available() {
+                assert_eq!(nonius_simd::with_level(simd, || of(tables)), expected, "{simd}");
+            }
         }
     }
 }

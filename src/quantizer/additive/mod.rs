@@ -37,6 +37,7 @@
 //! codes are streams of bits, and are scanned plainly.
 
 mod anisotropic;
+mod cross;
 mod encode;
 mod levels;
 mod parts;

@@ -107,7 +107,7 @@ impl Codebooks {
     /// Rounds the centroids of each part, `levels * centroids x dims`.
     pub(super) fn new(parts: &[Part], centroids: &[Vec<f32>]) -> Codebooks {
         let of_part = |(part, centroids): (&Part, &Vec<f32>)| {
-            Levels::new(part.dims, part.centroids, centroids)
+            Levels::new(part.dims, part.centroids, centroids).with_tables()
         };
         let levels = parts.iter().zip(centroids).map(of_part).collect();
         Codebooks { parts: parts.to_vec(), levels }

@@ -183,7 +183,7 @@ impl Begun {
         for round in 0..ROUNDS {
             progress(round)?;
             fit(dims, levels, vectors, weights, &codes, &mut centroids);
-            let found = Levels::new(dims, most, &centroids);
+            let found = Levels::new(dims, most, &centroids).with_tables();
             let left = encode(&found, vectors, TRAINING, &mut codes);
             revive(dims, levels, &left, &mut codes, &mut centroids);
         }
@@ -197,7 +197,8 @@ impl Begun {
             if !rare(&codes) {
                 break;
             }
-            let left = encode(&Levels::new(dims, most, &centroids), vectors, effort, &mut codes);
+            let found = Levels::new(dims, most, &centroids).with_tables();
+            let left = encode(&found, vectors, effort, &mut codes);
             if revive(dims, levels, &left, &mut codes, &mut centroids) == 0 {
                 break;
             }

@@ -25,7 +25,7 @@ const TASK: usize = 256;
 /// The effort that stands for an [`Encoding`], with another beam if one is asked for.
 fn effort(encoding: Encoding, beam: Option<usize>) -> Effort {
     let (usual, sweeps) = match encoding {
-        Encoding::Full => (8, 2),
+        Encoding::Full => (5, 1),
         Encoding::Fast => (3, 1),
     };
     Effort { beam: beam.unwrap_or(usual), sweeps }
