@@ -11,8 +11,11 @@ use crate::train::{Direct, RowsI8, RowsI16, shifted_dot};
 /// Vectors whose beams are extended at once.
 const ROWS: usize = 16;
 
-/// The same where there are tables: what is read of these serves so many vectors.
+/// The same where there are tables: what is read of these serves so many vectors,
 const TABLE_ROWS: usize = 64;
+
+/// or fewer, for no more than so many scores.
+const TABLE_SCORES: usize = 1 << 18;
 
 /// Vectors that are compared with all centroids at once where there is one level.
 const SINGLE_ROWS: usize = 64;
@@ -162,7 +165,10 @@ impl Levels {
             }
             return;
         }
-        let together = if self.cross.is_some() { TABLE_ROWS } else { ROWS };
+        let together = match self.cross {
+            Some(_) => (TABLE_SCORES / (beam.max(1) * self.centroids)).clamp(1, TABLE_ROWS),
+            None => ROWS,
+        };
         let rows = vectors.chunks(together * dims).zip(codes.chunks_mut(together * levels));
         for ((vectors, codes), residuals) in rows.zip(residuals.chunks_mut(together * dims)) {
             self.search(vectors, beam, scratch, codes, residuals);
