@@ -160,9 +160,7 @@ impl Levels {
                     *code = number as u16;
                 }
             }
-            for (residual, &code) in residuals.chunks_exact_mut(dims).zip(&*codes) {
-                subtract(residual, self.centroid(0, code));
-            }
+            self.subtract_sums(codes, residuals);
             return;
         }
         let together = match self.cross {
@@ -187,11 +185,7 @@ impl Levels {
         residuals: &mut [f32],
     ) {
         let (dims, levels) = (self.dims, self.levels());
-        for (path, residual) in codes.chunks_exact(levels).zip(residuals.chunks_exact_mut(dims)) {
-            for (level_number, &code) in path.iter().enumerate() {
-                subtract(residual, self.centroid(level_number, code));
-            }
-        }
+        self.subtract_sums(codes, residuals);
         let rows = codes.chunks_mut(ROWS * levels).zip(residuals.chunks_mut(ROWS * dims));
         for (codes, residuals) in rows {
             self.sweep(scratch, codes, residuals);
@@ -225,14 +219,21 @@ impl Levels {
             entries,
             next,
         });
-        residuals.copy_from_slice(vectors);
         let levels = self.levels();
         let paths = entries.paths.chunks_exact(entries.width * levels);
-        let out = codes.chunks_exact_mut(levels).zip(residuals.chunks_exact_mut(self.dims));
-        for (paths, (path, residual)) in paths.zip(out) {
+        for (path, paths) in codes.chunks_exact_mut(levels).zip(paths) {
             path.copy_from_slice(&paths[..levels]);
+        }
+        residuals.copy_from_slice(vectors);
+        self.subtract_sums(codes, residuals);
+    }
+
+    /// Subtracts from each vector (`n x dims`) the centroids that its code (`n x levels`) names, in the order of levels.
+    fn subtract_sums(&self, codes: &[u16], vectors: &mut [f32]) {
+        let paths = codes.chunks_exact(self.levels());
+        for (path, vector) in paths.zip(vectors.chunks_exact_mut(self.dims)) {
             for (level_number, &code) in path.iter().enumerate() {
-                subtract(residual, self.centroid(level_number, code));
+                subtract(vector, self.centroid(level_number, code));
             }
         }
     }
