@@ -165,6 +165,9 @@ pub enum BuildError {
     /// Writing failed.
     #[error("writing the index: {0}")]
     Write(#[from] WriteError),
+    /// A device that was to help failed.
+    #[error("the device that was to help with the build: {0}")]
+    Device(#[source] DeviceError),
     /// The progress callback asked to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -175,6 +178,9 @@ impl From<VectorError> for BuildError {
         BuildError::Source(SourceError::Vector(error))
     }
 }
+
+/// Why a device could not help with a build: see [`Accelerator`](crate::Accelerator).
+pub type DeviceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writing a file failed. The file that was there before, if any, is untouched.
 ///

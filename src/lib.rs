@@ -97,7 +97,8 @@ pub mod train;
 pub mod transform;
 
 pub use error::{
-    BuildError, ConfigError, Error, OpenError, SearchError, SourceError, VectorError, WriteError,
+    BuildError, ConfigError, DeviceError, Error, OpenError, SearchError, SourceError, VectorError,
+    WriteError,
 };
 pub use index::*;
 pub use matrix::{MAX_DIM, Matrix, MatrixView};
@@ -108,3 +109,4 @@ pub use quantizer::{CodeSize, CodebookUse, Codes, Quantizer, QuantizerConfig, Qu
 pub use source::{BlockSource, RowReader, VectorSource};
 pub use storage::{MappedFile, SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};
+pub use train::{Accelerator, Closest, LoadedCentroids};

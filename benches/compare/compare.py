@@ -27,6 +27,7 @@ def parser():
         sub.add_argument("--max-queries", type=int, help="use only the first so many queries")
         sub.add_argument("--csv", help="write the rows to this file")
         sub.add_argument("--markdown", help="write the table to this file")
+        sub.add_argument("--lock", help="hold a lock on this file while timing")
         return sub
 
     quality = command("quality", "accuracy of codes at equal bytes")
@@ -54,7 +55,31 @@ def parser():
                        help="cpu counts the time of all threads of a worker, for busy machines")
     speed.add_argument("--build-jobs", type=int, default=1,
                        help="indexes that are built at a time; each on one thread")
-    speed.add_argument("--lock", help="hold a lock on this file while timing")
+
+    field = commands.add_parser("field", help="install the peers, measure both on all sets, draw and table them")
+    field.add_argument("--set", nargs=5, action="append", metavar=("NAME", "BASE", "QUERIES", "TRUTH", "NLIST"),
+                       help="a set, and the lists of every IVF on it; may be repeated [default: that of the repository]")
+    field.add_argument("--out", required=True, help="folder for the CSV files and pictures")
+    field.add_argument("--into", help="page that gets the tables between its marks [default: README.md in the folder]")
+    field.add_argument("--environment", default=RELEASE.parent / "compare",
+                       help="virtual environment for the peers, made where it is not there")
+    field.add_argument("--peers", default="all", help="of speed: names, and nonius for all of its indexes")
+    field.add_argument("--quantizers", help="of quality, of Nonius [default: a choice of all]")
+    field.add_argument("--codecs", help="of quality, of peers, or none [default: a choice of all]")
+    field.add_argument("--recalls", default=[0.8, 0.9, 0.95, 0.98, 0.99],
+                       type=lambda text: [float(part) for part in text.split(",")])
+    field.add_argument("--k", type=int, default=10)
+    field.add_argument("--max-queries", type=int, help="use only the first so many queries")
+    field.add_argument("--repeats", type=int, default=5, help="rounds")
+    field.add_argument("--seconds", type=float, default=0.2, help="of a measurement, at least")
+    field.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    field.add_argument("--build-jobs", type=int, default=1)
+    field.add_argument("--lock", help="hold a lock on this file while timing")
+
+    page = commands.add_parser("page", help="tables and pictures anew, from the files of field")
+    page.add_argument("--out", required=True, help="folder with the files")
+    page.add_argument("--into", help="page that gets the tables between its marks")
+    page.add_argument("--check", action="store_true", help="only say whether the page has the figures of the files")
     return top
 
 
@@ -65,9 +90,28 @@ def main():
 
         quality.run(args)
         return 0
-    import speed
+    if args.command == "speed":
+        import speed
 
-    return speed.run(args)
+        return speed.run(args)
+    if args.command == "field":
+        import field
+
+        data = ROOT / "datasets" / "data" / "wordnet-384"
+        args.set = args.set or [("wordnet-384", data / "base.f16.npy", data / "queries.f16.npy",
+                                 data / "truth.ivecs", "100")]
+        return field.run(args, lambda words: parser().parse_args([str(word) for word in words]))
+    import page
+
+    if args.check:
+        if not page.check(args.out, args.into):
+            sys.exit(f"{args.into} does not show the figures of {args.out}")
+        return 0
+    import draw
+
+    draw.all_sets(args.out)
+    page.write(args.out, args.into)
+    return 0
 
 
 if __name__ == "__main__":

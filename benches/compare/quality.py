@@ -101,8 +101,6 @@ def measure_apart(name, arguments):
 
 def measure_nonius(tool, files, quantizers, max_queries):
     """Rows of `nonius quality`, on one thread."""
-    if quantizers == "none":
-        return []
     base, queries, truth = files
     with tempfile.TemporaryDirectory() as folder:
         if max_queries:
@@ -128,11 +126,18 @@ def run(args):
     """The subcommand."""
     files = (args.base, args.queries, args.truth)
     names = [] if args.peers == "none" else codecs_of_peers.names(args.codecs, args.bytes)
-    report.note(f"nonius: {args.quantizers}")
-    rows = measure_nonius(args.tool, files, args.quantizers, args.max_queries)
+    rows = []
+    # Each by itself, so that what is there of a broken run can be read.
+    for quantizer in [] if args.quantizers == "none" else args.quantizers.split(","):
+        started = time.monotonic()
+        with report.alone(args.lock):
+            rows += measure_nonius(args.tool, files, quantizer, args.max_queries)
+        report.note(f"nonius {quantizer}: {time.monotonic() - started:.0f} s")
+        write(args, rows)
     for name in names:
         started = time.monotonic()
-        rows.append(measure_apart(name, (files, args.max_queries, args.train_rows, args.slow_queries)))
+        with report.alone(args.lock):
+            rows.append(measure_apart(name, (files, args.max_queries, args.train_rows, args.slow_queries)))
         report.note(f"{name}: {time.monotonic() - started:.0f} s {rows[-1]['note']}")
         write(args, rows)
     write(args, rows)

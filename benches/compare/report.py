@@ -1,6 +1,8 @@
-"""Rows as a table for people, as Markdown and as CSV."""
+"""Rows as a table for people, as Markdown and as CSV; and a lock for what must not run beside anything."""
 
+import contextlib
 import csv
+import fcntl
 import sys
 
 
@@ -35,3 +37,14 @@ def write_csv(path, rows):
 def note(message):
     """Progress, to stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Holds a lock that other measurements on this machine hold too."""
+    if not path:
+        yield
+        return
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

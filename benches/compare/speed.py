@@ -7,7 +7,6 @@ peer, the next index of Nonius, and so on.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import statistics
@@ -87,9 +86,12 @@ class Worker:
         """For each mode, the cheapest setting among the first of each family that reach a recall."""
         reach = []
         for family in self.families:
-            low, high = 0, len(family)
             if self.try_out(family[-1], "batch", truth, k)[0] < target:
                 continue
+            # What was tried for other recalls narrows the range.
+            known = [self.tried.get(("batch", json.dumps(setting)), (None,))[0] for setting in family]
+            high = next(i for i, recall in enumerate(known) if recall is not None and recall >= target)
+            low = next((i + 1 for i in range(high - 1, -1, -1) if known[i] is not None), 0)
             while low < high:
                 middle = (low + high) // 2
                 if self.try_out(family[middle], "batch", truth, k)[0] >= target:
@@ -118,17 +120,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.log.close()
-
-
-@contextlib.contextmanager
-def alone(path):
-    """Holds a lock that other measurements on this machine hold too."""
-    if not path:
-        yield
-        return
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def prepare(workers, args, vectors, folder):
@@ -173,7 +164,7 @@ def time_rounds(workers, args):
         for mode in MODES:
             turn = order([worker for worker in workers
                           if not worker.failure and mode in worker.found.get(target, {})])
-            with alone(args.lock):
+            with report.alone(args.lock):
                 for _ in range(args.repeats):
                     for worker in turn:
                         if worker.failure:

@@ -125,15 +125,21 @@ pub(crate) struct SearchFlags {
     #[arg(long, value_name = "RATIO", value_parser = at_least(1.0))]
     pub(crate) centroid_ratio: Option<f32>,
 
-    /// Search on a GPU: the one whose name contains NAME, or the best one. Needs a tool built with
-    /// the feature `gpu`
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
-    pub(crate) gpu: Option<Option<String>>,
+    #[command(flatten)]
+    pub(crate) gpu: GpuFlag,
 
     /// Rerank with the vectors of this file, by row number = id, instead of those that the index
     /// keeps
     #[arg(long, value_name = "FILE")]
     pub(crate) rerank_from: Option<std::path::PathBuf>,
+}
+
+/// Which GPU does the work.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GpuFlag {
+    /// Use a GPU: the one whose name contains NAME, or the best one. Needs a tool built with the feature `gpu`
+    #[arg(long = "gpu", value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    pub(crate) name: Option<Option<String>>,
 }
 
 impl SearchFlags {

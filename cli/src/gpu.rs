@@ -1,6 +1,6 @@
 //! The GPU path, where the tool was built with it.
 
-use crate::args::SearchFlags;
+use crate::args::{GpuFlag, SearchFlags};
 use crate::output::Failure;
 
 #[cfg(feature = "gpu")]
@@ -14,18 +14,22 @@ pub(crate) fn missing() -> Failure {
     Failure::usage("this tool was built without the GPU path: build it with --features gpu")
 }
 
-/// Opens the GPU that the flags ask for, if they do.
-pub(crate) fn open(flags: &SearchFlags) -> Result<Option<Gpu>, Failure> {
-    let Some(name) = &flags.gpu else { return Ok(None) };
-    if flags.rerank_from.is_some() {
+/// Opens the GPU that the flags of a search ask for, if they do.
+pub(crate) fn open_to_search(flags: &SearchFlags) -> Result<Option<Gpu>, Failure> {
+    if flags.gpu.name.is_some() && flags.rerank_from.is_some() {
         return Err(Failure::usage("--rerank-from is for searches without --gpu"));
     }
-    Gpu::open(name.as_deref()).map(Some)
+    open(&flags.gpu)
+}
+
+/// Opens the GPU that is asked for, if one is.
+pub(crate) fn open(flag: &GpuFlag) -> Result<Option<Gpu>, Failure> {
+    flag.name.as_ref().map(|name| Gpu::open(name.as_deref())).transpose()
 }
 
 #[cfg(feature = "gpu")]
 mod with {
-    use nonius::{Index, MatrixView, Neighbor, SearchParams, SearchStats};
+    use nonius::{Accelerator, Index, MatrixView, Neighbor, SearchParams, SearchStats};
     use nonius_gpu::{GpuContext, GpuIndex};
 
     use crate::output::{Context, Failure};
@@ -41,6 +45,10 @@ mod with {
     impl Gpu {
         pub(crate) fn open(name: Option<&str>) -> Result<Gpu, Failure> {
             GpuContext::new(name).map(Gpu).context("")
+        }
+
+        pub(crate) fn accelerator(&self) -> &dyn Accelerator {
+            &self.0
         }
 
         pub(crate) fn upload<'a>(&'a self, index: &'a Index) -> Result<OnGpu<'a>, Failure> {
@@ -63,7 +71,7 @@ mod with {
 
 #[cfg(not(feature = "gpu"))]
 mod without {
-    use nonius::{Index, MatrixView, Neighbor, SearchParams, SearchStats};
+    use nonius::{Accelerator, Index, MatrixView, Neighbor, SearchParams, SearchStats};
 
     use crate::output::Failure;
 
@@ -79,6 +87,10 @@ mod without {
     impl Gpu {
         pub(crate) fn open(_: Option<&str>) -> Result<Gpu, Failure> {
             Err(super::missing())
+        }
+
+        pub(crate) fn accelerator(&self) -> &dyn Accelerator {
+            match *self {}
         }
 
         pub(crate) fn upload<'a>(&'a self, _: &'a Index) -> Result<OnGpu<'a>, Failure> {

@@ -16,6 +16,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`GpuContext`] also helps to build: see [`IndexBuilder::accelerator`](nonius::IndexBuilder::accelerator).
+//!
 //! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16` and
 //! `bf16`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
 //! (`spill`), `patience`, and indexes larger than the GPU's memory.
@@ -23,6 +25,7 @@
 #[cfg(test)]
 extern crate self as nonius_gpu;
 
+mod assign;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod context;

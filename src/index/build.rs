@@ -32,7 +32,7 @@ use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
     Temporary, Writer,
 };
-use crate::train::{Assigner, KMeans, NOWHERE, sample_rows_with};
+use crate::train::{Accelerator, Assigner, KMeans, LoadedCentroids, NOWHERE, sample_rows_with};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -59,21 +59,29 @@ const TASK_ROWS: usize = 256;
 /// # Ok::<(), nonius::BuildError>(())
 /// ```
 pub struct IndexBuilder<'a> {
+    given: Given<'a>,
+    progress: Option<&'a mut ProgressFn<'a>>,
+}
+
+/// What a build is given beside the vectors.
+#[derive(Clone, Copy)]
+struct Given<'a> {
     config: &'a IndexConfig,
     ids: Option<&'a [u64]>,
     weights: Option<&'a [f32]>,
-    progress: Option<&'a mut ProgressFn<'a>>,
+    accelerator: Option<&'a dyn Accelerator>,
 }
 
 impl<'a> IndexBuilder<'a> {
     /// A builder with a configuration, ids equal to row numbers, and no progress reports.
     pub fn new(config: &'a IndexConfig) -> IndexBuilder<'a> {
-        IndexBuilder { config, ids: None, weights: None, progress: None }
+        let given = Given { config, ids: None, weights: None, accelerator: None };
+        IndexBuilder { given, progress: None }
     }
 
     /// Sets the ids: one for each row, no two equal.
     pub fn ids(mut self, ids: &'a [u64]) -> IndexBuilder<'a> {
-        self.ids = Some(ids);
+        self.given.ids = Some(ids);
         self
     }
 
@@ -81,7 +89,13 @@ impl<'a> IndexBuilder<'a> {
     /// for, say. Weights are finite and not negative, and only their ratios matter; they change what
     /// codes are trained for, not the lists. For quantizers with codebooks (`pq`, `opq`, `rvq`, `prq`); others refuse them.
     pub fn weights(mut self, weights: &'a [f32]) -> IndexBuilder<'a> {
-        self.weights = Some(weights);
+        self.given.weights = Some(weights);
+        self
+    }
+
+    /// Lets a device help to cluster vectors into lists. The index has the same bytes without it.
+    pub fn accelerator(mut self, device: &'a dyn Accelerator) -> IndexBuilder<'a> {
+        self.given.accelerator = Some(device);
         self
     }
 
@@ -102,7 +116,7 @@ impl<'a> IndexBuilder<'a> {
             Some(progress) => progress,
             None => &mut ignore,
         };
-        let mut job = Job::prepare(source, self.config, self.ids, self.weights, progress)?;
+        let mut job = Job::prepare(source, self.given, progress)?;
         let plan = job.assign(None)?;
         let writer =
             MemoryWriter::in_memory(plan.fields, plan.places.clone()).map_err(BuildError::Write)?;
@@ -131,7 +145,7 @@ impl<'a> IndexBuilder<'a> {
             Some(progress) => progress,
             None => &mut ignore,
         };
-        let mut job = Job::prepare(source, self.config, self.ids, self.weights, progress)?;
+        let mut job = Job::prepare(source, self.given, progress)?;
         let plan = job.assign(Some(path))?;
         let writer = FileWriter::create(path, plan.fields, plan.places.clone())
             .map_err(BuildError::Write)?;
@@ -158,6 +172,8 @@ struct Job<'a, 'p> {
     encoder: Encoder,
     /// Finds the list of a vector relative to the mean; none where there is one list.
     assigner: Option<Assigner>,
+    /// The same on a device.
+    loaded: Option<Box<dyn LoadedCentroids + 'a>>,
     /// The centroids as encoding needs them; none where there is one list.
     centroids: Option<ListCentroids>,
     /// Vectors at least this far from their centroid, in squared distance, go to a second list.
@@ -220,15 +236,14 @@ impl<'a, 'p> Job<'a, 'p> {
     /// Checks the input, draws the sample and trains.
     fn prepare(
         source: &'a dyn VectorSource,
-        config: &'a IndexConfig,
-        ids: Option<&'a [u64]>,
-        weights: Option<&[f32]>,
+        given: Given<'a>,
         progress: &'p mut ProgressFn<'_>,
     ) -> Result<Job<'a, 'p>, BuildError>
     where
         'a: 'p,
     {
         let start = Instant::now();
+        let Given { config, ids, weights, accelerator } = given;
         config.validate()?;
         let (rows, dim) = (source.rows(), source.dim());
         if dim == 0 || dim > MAX_DIM {
@@ -268,6 +283,7 @@ impl<'a, 'p> Job<'a, 'p> {
         }
         let mean = mean_of(&sample);
         let mut assigner = None;
+        let mut loaded = None;
         let mut inertia = Vec::new();
         let mut of_row = Vec::new();
         let mut spill_from = None;
@@ -282,11 +298,13 @@ impl<'a, 'p> Job<'a, 'p> {
                 max_points_per_centroid: 4 * ROWS_PER_LIST,
                 ..KMeans::new(nlist)
             };
-            let model = kmeans.fit_with(centred.view(), progress)?;
+            let model = kmeans.fit_on(centred.view(), accelerator, progress)?;
             inertia = model.inertia.iter().map(|sum| sum / model.points as f64).collect();
             let found = Assigner::new(model.centroids);
-            let l2_sq;
-            (of_row, l2_sq) = found.assign(centred.view());
+            loaded = found.load(accelerator)?;
+            let mut l2_sq = vec![0.0; sample.rows()];
+            of_row = vec![0; sample.rows()];
+            found.assign_by(loaded.as_deref(), centred.data(), &mut of_row, &mut l2_sq)?;
             spill_from = spill_limit(l2_sq, config.spill);
             assigner = Some(found);
         }
@@ -320,6 +338,7 @@ impl<'a, 'p> Job<'a, 'p> {
             nlist,
             encoder,
             assigner,
+            loaded,
             centroids,
             spill_from,
             inertia,
@@ -424,7 +443,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 .collect::<Result<(), VectorError>>()?;
             let l2_sq = &mut l2_sq[..count];
             if let Some(assigner) = &self.assigner {
-                assigner.assign_into(values, lists, l2_sq);
+                assigner.assign_by(self.loaded.as_deref(), values, lists, l2_sq)?;
             }
             for (&list, &l2_sq) in lists.iter().zip(&*l2_sq) {
                 sizes[list as usize] += 1;
@@ -673,6 +692,6 @@ impl Index {
 
 impl std::fmt::Debug for IndexBuilder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IndexBuilder").field("config", self.config).finish_non_exhaustive()
+        f.debug_struct("IndexBuilder").field("config", self.given.config).finish_non_exhaustive()
     }
 }

@@ -25,7 +25,7 @@ pub(super) const LANES: usize = 16;
 ///
 /// Rounding moves the difference of two scores by about 2.5e-5 of that (one standard deviation);
 /// this is six of them.
-const MARGIN: f32 = 1.5e-4;
+pub(super) const MARGIN: f32 = 1.5e-4;
 
 /// Centroids packed for finding the nearest one to many rows.
 ///
@@ -125,6 +125,11 @@ impl Assigner {
     /// The dimension of centroids and rows.
     pub fn dim(&self) -> usize {
         self.centroids.dim()
+    }
+
+    /// Whether all distances are computed, as there are few dimensions.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some()
     }
 
     /// The centroids, `nlist x dim`.

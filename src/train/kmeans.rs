@@ -7,6 +7,7 @@ use nonius_simd::{Vectorize, dot_f32, level};
 use rayon::prelude::*;
 
 use super::assign::Assigner;
+use super::device::Accelerator;
 use super::repair::{Buckets, repair};
 use crate::error::{BuildError, ConfigError, VectorError};
 use crate::matrix::{Matrix, MatrixView};
@@ -131,7 +132,17 @@ impl KMeans {
         sample: MatrixView<'_>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, None, progress)
+        self.fit_on(sample, None, progress)
+    }
+
+    /// [`fit_with`](KMeans::fit_with) with the help of a device, which changes nothing but the time.
+    pub(crate) fn fit_on(
+        &self,
+        sample: MatrixView<'_>,
+        device: Option<&dyn Accelerator>,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<KMeansModel, BuildError> {
+        self.run(sample, None, device, progress)
     }
 
     /// [`fit`](KMeans::fit) of rows that count as often as their `weights` say (finite, from 0 on, of a mean
@@ -141,13 +152,14 @@ impl KMeans {
         sample: MatrixView<'_>,
         weights: Option<&[f32]>,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, weights, &mut |_| ControlFlow::Continue(()))
+        self.run(sample, weights, None, &mut |_| ControlFlow::Continue(()))
     }
 
     fn run(
         &self,
         sample: MatrixView<'_>,
         weights: Option<&[f32]>,
+        device: Option<&dyn Accelerator>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
         self.validate()?;
@@ -178,13 +190,18 @@ impl KMeans {
         let seeds = take(MatrixView::new(dim, rows)?, few, stream());
         let taken = weights.map(|weights| take_weights(weights, few, stream()));
         let mut random = Random::new(self.seed, STREAM_SEED + 1);
-        let centroids =
-            draw_centroids(dim, &seeds, taken.as_deref(), self.nlist, &mut random, &mut || {
-                report(0)
-            })?;
+        let centroids = draw_centroids(
+            dim,
+            &seeds,
+            taken.as_deref(),
+            self.nlist,
+            device,
+            &mut random,
+            &mut || report(0),
+        )?;
         drop((seeds, taken));
 
-        self.iterate(rows, weights, centroids, &mut report)
+        self.iterate(rows, weights, centroids, device, &mut report)
     }
 
     /// Goes on from given centroids (`nlist x dim`) with all rows: finite, with finite norms, and at
@@ -195,7 +212,7 @@ impl KMeans {
         weights: Option<&[f32]>,
         centroids: Matrix,
     ) -> Result<KMeansModel, BuildError> {
-        self.iterate(rows.data(), weights, centroids, &mut |_| Ok(()))
+        self.iterate(rows.data(), weights, centroids, None, &mut |_| Ok(()))
     }
 
     /// Lloyd's iterations, with repairs.
@@ -204,6 +221,7 @@ impl KMeans {
         rows: &[f32],
         weights: Option<&[f32]>,
         mut centroids: Matrix,
+        device: Option<&dyn Accelerator>,
         report: &mut dyn FnMut(usize) -> Result<(), BuildError>,
     ) -> Result<KMeansModel, BuildError> {
         let dim = centroids.dim();
@@ -215,11 +233,13 @@ impl KMeans {
         let mut repairs = 0;
         loop {
             let assigner = Assigner::new(centroids);
+            let loaded = assigner.load(device)?;
             let parts = nearest.chunks_mut(REPORT).zip(l2_sq.chunks_mut(REPORT));
             for (rows, (nearest, l2_sq)) in rows.chunks(REPORT * dim).zip(parts) {
-                assigner.assign_into(rows, nearest, l2_sq);
+                assigner.assign_by(loaded.as_deref(), rows, nearest, l2_sq)?;
                 report(iteration)?;
             }
+            drop(loaded);
             centroids = assigner.into_centroids();
             let moved = repair(rows, &mut centroids, &mut nearest, &mut l2_sq);
             inertia.push(sum(&l2_sq, weights));
@@ -285,6 +305,7 @@ fn draw_centroids(
     rows: &[f32],
     weights: Option<&[f32]>,
     nlist: usize,
+    device: Option<&dyn Accelerator>,
     random: &mut Random,
     between: &mut dyn FnMut() -> Result<(), BuildError>,
 ) -> Result<Matrix, BuildError> {
@@ -307,7 +328,9 @@ fn draw_centroids(
             return Ok(Matrix::new(dim, centroids)?);
         }
         between()?;
-        Assigner::new(Matrix::new(dim, batch)?).assign_into(rows, &mut nearest, &mut l2_sq);
+        let assigner = Assigner::new(Matrix::new(dim, batch)?);
+        let loaded = assigner.load(device)?;
+        assigner.assign_by(loaded.as_deref(), rows, &mut nearest, &mut l2_sq)?;
         for (least, &distance) in least.iter_mut().zip(&l2_sq) {
             *least = least.min(distance);
         }

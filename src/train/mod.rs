@@ -5,6 +5,7 @@
 //! threads and the SIMD level.
 
 pub mod assign;
+mod device;
 mod direct;
 pub mod kmeans;
 pub mod pca;
@@ -15,6 +16,7 @@ pub mod sample;
 mod spill;
 
 pub use assign::{AssignScratch, Assigner};
+pub use device::{Accelerator, Closest, LoadedCentroids};
 pub(crate) use direct::Direct;
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;

@@ -6,8 +6,9 @@ use clap::Args;
 use nonius::{BuildReport, Encoding, IndexBuilder, IndexConfig, Keep, Metric};
 use serde::Serialize;
 
-use crate::args::{Codebooks, Quantizer, Threads, positive};
+use crate::args::{Codebooks, GpuFlag, Quantizer, Threads, positive};
 use crate::files::{load_user_ids, load_weights};
+use crate::gpu;
 use crate::output::{Failure, Output, Table};
 use crate::progress::Bars;
 use crate::report::{
@@ -69,6 +70,9 @@ pub(crate) struct BuildArgs {
     /// The id of each vector, from .ivecs, .ibin or .npy [default: row numbers]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
+
+    #[command(flatten)]
+    gpu: GpuFlag,
 
     #[command(flatten)]
     pub(crate) threads: Threads,
@@ -135,6 +139,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
         Some(path) => Some(load_weights(path, source.rows())?),
         None => None,
     };
+    let gpu = gpu::open(&args.gpu)?;
     let mut bars = Bars::catching_interrupts()?;
     let mut progress = |progress| bars.report(progress);
     let mut builder = IndexBuilder::new(&config).progress(&mut progress);
@@ -143,6 +148,9 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
     }
     if let Some(weights) = &weights {
         builder = builder.weights(weights);
+    }
+    if let Some(gpu) = &gpu {
+        builder = builder.accelerator(gpu.accelerator());
     }
     let report = builder.write(&*source, &args.output)?;
     bars.clear();

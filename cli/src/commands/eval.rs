@@ -125,7 +125,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         None => None,
     };
     let fetch = store.as_ref().map(|store| store as &dyn FetchVector);
-    let gpu = gpu::open(&args.flags)?;
+    let gpu = gpu::open_to_search(&args.flags)?;
     let engine = Engine::new(&index, gpu.as_ref(), fetch)?;
     let nprobes =
         if args.nprobe.is_empty() { powers_of_two(index.nlist()) } else { args.nprobe.clone() };

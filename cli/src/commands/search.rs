@@ -87,7 +87,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
     };
     let fetch = store.as_ref().map(|store| store as &dyn FetchVector);
     let params = args.flags.params(args.nprobe, args.rerank);
-    let gpu = gpu::open(&args.flags)?;
+    let gpu = gpu::open_to_search(&args.flags)?;
     let engine = Engine::new(&index, gpu.as_ref(), fetch)?;
     let answers = answer(&engine, &queries, queries.rows(), args.k, &params)?;
     write_ids(&args.output, format, &answers.ids)?;

@@ -9,6 +9,7 @@ fn a_tool_without_the_path_says_so() {
     sandbox.run("build base.fvecs -o a.nonius").success();
     for arguments in [
         "gpus",
+        "build base.fvecs -o b.nonius --gpu",
         "search a.nonius queries.fvecs -o r.ivecs --gpu",
         "eval a.nonius queries.fvecs truth.ivecs --gpu=llvmpipe",
     ] {
@@ -49,6 +50,12 @@ fn a_gpu_finds_what_the_processor_finds() {
     let same = a.ids().iter().zip(b.ids()).filter(|(a, b)| a == b).count();
     // But for what differs by rounding.
     assert!(same * 100 >= a.ids().len() * 99, "{same} of {}", a.ids().len());
+    // What it builds is the same.
+    let built = sandbox.run(&format!("build base.fvecs -o b.nonius --gpu={name}"));
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let bytes = |file: &str| std::fs::read(sandbox.path(file)).unwrap();
+    assert!(bytes("a.nonius") == bytes("b.nonius"));
+
     let eval =
         sandbox.run(&format!("eval a.nonius queries.fvecs truth.ivecs --gpu={name} --json -"));
     assert_eq!(eval.code, 0, "{}", eval.stderr);

@@ -10,6 +10,7 @@ pub(crate) mod carry;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod copy;
 pub(crate) mod gather;
+pub(crate) mod nearest;
 pub(crate) mod refine;
 pub(crate) mod scan;
 pub(crate) mod top;

@@ -18,6 +18,7 @@ fn kernels() -> Vec<Kernel> {
         gather::kernel(),
         carry::kernel(),
         copy::kernel(),
+        nearest::kernel(),
         refine::kernel(true),
         refine::kernel(false),
         top::kernel(1),
