@@ -128,6 +128,11 @@ pub(crate) struct SearchFlags {
     #[command(flatten)]
     pub(crate) gpu: GpuFlag,
 
+    /// The most MiB of codes to hold on the GPU; of a larger index each batch of queries sends what it
+    /// searches
+    #[arg(long, value_name = "MIB", requires = "name")]
+    pub(crate) gpu_memory: Option<u64>,
+
     /// Rerank with the vectors of this file, by row number = id, instead of those that the index
     /// keeps
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,8 @@ pub(crate) fn open_to_search(flags: &SearchFlags) -> Result<Option<Gpu>, Failure
     if flags.gpu.name.is_some() && flags.rerank_from.is_some() {
         return Err(Failure::usage("--rerank-from is for searches without --gpu"));
     }
-    open(&flags.gpu)
+    let opened = open(&flags.gpu)?;
+    Ok(opened.map(|gpu| gpu.holding(flags.gpu_memory)))
 }
 
 /// Opens the GPU that is asked for, if one is.
@@ -30,29 +31,39 @@ pub(crate) fn open(flag: &GpuFlag) -> Result<Option<Gpu>, Failure> {
 #[cfg(feature = "gpu")]
 mod with {
     use nonius::{Accelerator, Index, MatrixView, Neighbor, SearchParams, SearchStats};
-    use nonius_gpu::{GpuContext, GpuIndex};
+    use nonius_gpu::{GpuContext, GpuIndex, UploadOptions};
 
     use crate::output::{Context, Failure};
 
     pub(crate) use nonius_gpu::adapters;
 
     /// A device.
-    pub(crate) struct Gpu(GpuContext);
+    pub(crate) struct Gpu {
+        context: GpuContext,
+        options: UploadOptions,
+    }
 
     /// An index on a device.
     pub(crate) struct OnGpu<'a>(GpuIndex<'a>);
 
     impl Gpu {
         pub(crate) fn open(name: Option<&str>) -> Result<Gpu, Failure> {
-            GpuContext::new(name).map(Gpu).context("")
+            let context = GpuContext::new(name).context("")?;
+            Ok(Gpu { context, options: UploadOptions::default() })
+        }
+
+        /// With at most so many MiB of an index's codes on it.
+        pub(crate) fn holding(mut self, mib: Option<u64>) -> Gpu {
+            self.options.memory_bytes = mib.map(|mib| mib.saturating_mul(1 << 20));
+            self
         }
 
         pub(crate) fn accelerator(&self) -> &dyn Accelerator {
-            &self.0
+            &self.context
         }
 
         pub(crate) fn upload<'a>(&'a self, index: &'a Index) -> Result<OnGpu<'a>, Failure> {
-            GpuIndex::upload(&self.0, index).map(OnGpu).context("")
+            GpuIndex::upload_with(&self.context, index, &self.options).map(OnGpu).context("")
         }
     }
 
@@ -87,6 +98,10 @@ mod without {
     impl Gpu {
         pub(crate) fn open(_: Option<&str>) -> Result<Gpu, Failure> {
             Err(super::missing())
+        }
+
+        pub(crate) fn holding(self, _: Option<u64>) -> Gpu {
+            self
         }
 
         pub(crate) fn accelerator(&self) -> &dyn Accelerator {

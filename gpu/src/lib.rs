@@ -20,7 +20,8 @@
 //!
 //! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16` and
 //! `bf16`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
-//! (`spill`), `patience`, and indexes larger than the GPU's memory.
+//! (`spill`) and `patience`. Of indexes larger than the GPU's memory each search sends what it needs
+//! ([`UploadOptions::memory_bytes`]).
 
 #[cfg(test)]
 extern crate self as nonius_gpu;
@@ -34,6 +35,7 @@ mod kernels;
 mod pipeline;
 mod prepare;
 mod search;
+mod stream;
 mod upload;
 
 pub use context::{AdapterInfo, GpuContext, adapters};

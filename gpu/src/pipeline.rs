@@ -54,7 +54,7 @@ pub(crate) struct Run<'a, 'i> {
 impl<'a, 'i> Run<'a, 'i> {
     /// Parts of the queries follow each other: while one is on the device, the next one is sent after it, the work of
     /// a third one is laid out, and a fourth one is compared with lists; results of the one before become neighbours.
-    pub(crate) fn all(&mut self, queries: &[f32]) -> Result<Vec<Vec<Neighbor>>, GpuError> {
+    pub(crate) fn all<T: Outcome>(&mut self, queries: &[f32]) -> Result<Vec<T>, GpuError> {
         let dim = self.index.index.dim();
         let rows = queries.len() / dim;
         let part = rows.div_ceil(PARTS).clamp(LEAST_QUERIES, MOST_QUERIES);
@@ -66,7 +66,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let mut set_out: Option<(&[f32], Ready)> = None;
         let mut ready: Option<(&[f32], Ready)> = None;
         let mut sent: Option<Sent<'_, 'a>> = None;
-        let mut arrived: Option<Arrived<'_>> = None;
+        let mut arrived: Option<Arrived<'_, T>> = None;
         loop {
             let next = parts.next().map(|rows| (rows, self.spare()));
             if next.is_none()
@@ -114,10 +114,10 @@ impl<'a, 'i> Run<'a, 'i> {
         }
     }
 
-    /// Takes neighbours to those that are there already.
-    fn take_in(&mut self, finished: Option<Finished>, all: &mut Vec<Vec<Neighbor>>) {
-        if let Some((neighbors, seconds)) = finished {
-            all.extend(neighbors);
+    /// Takes results to those that are there already.
+    fn take_in<T>(&mut self, finished: Option<Finished<T>>, all: &mut Vec<T>) {
+        if let Some((results, seconds)) = finished {
+            all.extend(results);
             self.timings.finish += seconds;
         }
     }
@@ -128,7 +128,7 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     /// One step after the other, for what is one part.
-    fn whole(&mut self, rows: &[f32]) -> Result<Vec<Vec<Neighbor>>, GpuError> {
+    fn whole<T: Outcome>(&mut self, rows: &[f32]) -> Result<Vec<T>, GpuError> {
         let spare = self.spare();
         let ready = self.index.set_out(rows, self.k, self.params, spare)?;
         let ready = self.index.plan(self.held, ready);
@@ -145,7 +145,7 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     /// What are too many queries for the device at a time: one half after the other.
-    fn halves(&mut self, rows: &[f32]) -> Result<Vec<Vec<Neighbor>>, GpuError> {
+    fn halves<T: Outcome>(&mut self, rows: &[f32]) -> Result<Vec<T>, GpuError> {
         let dim = self.index.index.dim();
         let half = (rows.len() / dim).div_ceil(2) * dim;
         let mut all = Vec::new();
@@ -178,7 +178,7 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     /// Waits for the results of queries.
-    fn receive<'q>(&mut self, sent: Sent<'q, '_>) -> Result<Arrived<'q>, GpuError> {
+    fn receive<'q, T: Outcome>(&mut self, sent: Sent<'q, '_>) -> Result<Arrived<'q, T>, GpuError> {
         let clock = Instant::now();
         let Sent { rows, ready, room, pending } = sent;
         let (results, seconds) = pending.wait()?;
@@ -190,7 +190,7 @@ impl<'a, 'i> Run<'a, 'i> {
             self.workspace.room = self.workspace.room.max(needed.next_power_of_two());
             return match self.send(rows, ready)? {
                 Fate::Sent(sent) => self.receive(*sent),
-                Fate::TooMany(rows) => Ok(Arrived::Neighbors(self.halves(rows)?)),
+                Fate::TooMany(rows) => Ok(Arrived::Finished(self.halves(rows)?)),
             };
         }
         self.timings.prepare += ready.seconds;
@@ -214,13 +214,13 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 }
 
-/// Neighbours of queries, and how long the last step took.
-type Finished = (Vec<Vec<Neighbor>>, f64);
+/// Results of queries, and how long the last step took.
+type Finished<T> = (Vec<T>, f64);
 
-/// Queries (`rows x dim`) and what was found for each; or neighbours already, where they had to be sent again by halves.
-enum Arrived<'q> {
+/// Queries (`rows x dim`) and what was found for each; or results already, where they had to be sent again by halves.
+enum Arrived<'q, T> {
     Found(&'q [f32], Vec<Found>),
-    Neighbors(Vec<Vec<Neighbor>>),
+    Finished(Vec<T>),
 }
 
 /// What became of queries that were to be sent.
@@ -262,37 +262,75 @@ impl GpuIndex<'_> {
         ready
     }
 
-    /// Turns what was found, keys and ranks, into neighbours.
-    fn finish(
+    /// Turns what was found into results.
+    fn finish<T: Outcome>(
         &self,
-        arrived: Arrived<'_>,
+        arrived: Arrived<'_, T>,
         k: usize,
         params: &SearchParams,
-    ) -> Result<Finished, GpuError> {
+    ) -> Result<Finished<T>, GpuError> {
         let clock = Instant::now();
-        let (rows, found) = match arrived {
-            Arrived::Found(rows, found) => (rows, found),
-            Arrived::Neighbors(neighbors) => return Ok((neighbors, 0.0)),
-        };
+        match arrived {
+            Arrived::Found(rows, found) => {
+                let results = T::of(self, rows, found, k, params)?;
+                Ok((results, clock.elapsed().as_secs_f64()))
+            }
+            Arrived::Finished(results) => Ok((results, 0.0)),
+        }
+    }
+}
+
+/// What a search is for.
+pub(crate) trait Outcome: Send + Sized {
+    /// Makes it of queries (`rows x dim`) and what was found for each, keys and ranks.
+    fn of(
+        index: &GpuIndex<'_>,
+        rows: &[f32],
+        found: Vec<Found>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<Vec<Self>, GpuError>;
+}
+
+impl Outcome for Found {
+    fn of(
+        _: &GpuIndex<'_>,
+        _: &[f32],
+        found: Vec<Found>,
+        _: usize,
+        _: &SearchParams,
+    ) -> Result<Vec<Found>, GpuError> {
+        Ok(found)
+    }
+}
+
+/// Neighbours, reranked if asked.
+impl Outcome for Vec<Neighbor> {
+    fn of(
+        index: &GpuIndex<'_>,
+        rows: &[f32],
+        found: Vec<Found>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<Vec<Vec<Neighbor>>, GpuError> {
         // Without rerank it is little: the way to other threads has to pay.
         let least = if params.rerank > 0 { 1 } else { 32 };
         let tasks: Vec<Result<Vec<Neighbor>, GpuError>> = found
             .par_iter()
             .with_min_len(least)
-            .zip(rows.par_chunks_exact(self.index.dim()))
+            .zip(rows.par_chunks_exact(index.index.dim()))
             .map_init(
-                || self.searcher(),
+                || index.searcher(),
                 |lent, (found, query)| {
                     let searcher = &mut lent.searcher;
                     let found = found.iter().filter_map(|&[key, rank]| {
-                        let position = *self.positions.get(rank as usize)?;
+                        let position = *index.positions.get(rank as usize)?;
                         Some((unordered(key), position as usize))
                     });
                     Ok(searcher.finish(query, found, k, params)?.to_vec())
                 },
             )
             .collect();
-        let neighbors = tasks.into_iter().collect::<Result<_, _>>()?;
-        Ok((neighbors, clock.elapsed().as_secs_f64()))
+        tasks.into_iter().collect()
     }
 }

@@ -139,7 +139,16 @@ impl Batch {
         &self.queries[query * size..(query + 1) * size]
     }
 
-    /// The lists of all queries together.
+    /// Whether any query asks for a list, for each of `nlist`.
+    pub(crate) fn wanted(&self, nlist: usize) -> Vec<bool> {
+        let mut wanted = vec![false; nlist];
+        for probe in self.tasks.iter().flat_map(|task| &task.probes) {
+            wanted[probe.list as usize] = true;
+        }
+        wanted
+    }
+
+    /// How many lists all queries have together.
     pub(crate) fn probes(&self) -> usize {
         self.tasks.iter().map(|task| task.probes.len()).sum()
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::context::{GpuContext, Pending, Recorder, lock};
 use crate::error::GpuError;
 use crate::kernels::{self, Kernel, NONE, Pair};
-use crate::pipeline::{Ready, Run};
+use crate::pipeline::{Outcome, Ready, Run};
 use crate::prepare::{Batch, Pairs, Sizes, Work};
 use crate::upload::{GpuIndex, Refine};
 
@@ -103,16 +103,32 @@ impl<'a> GpuIndex<'a> {
             return Err(GpuError::Unsupported { what });
         }
         let held = self.raw.searcher().held(k, params);
+        let mut timings = GpuTimings::default();
+        let found = match self.share {
+            None => self.here(queries, k, held, params, timed, &mut timings)?,
+            Some(share) => self.streamed(share, queries, k, held, params, timed, &mut timings)?,
+        };
+        Ok((found, timings))
+    }
+
+    /// A search of what lies on the device.
+    pub(crate) fn here<T: Outcome>(
+        &self,
+        queries: MatrixView<'_>,
+        k: usize,
+        held: usize,
+        params: &SearchParams,
+        timed: bool,
+        timings: &mut GpuTimings,
+    ) -> Result<Vec<T>, GpuError> {
         // Taken, not locked: a thread that waits may be given another search meanwhile.
         let mut workspace = std::mem::take(&mut *lock(&self.workspace));
         workspace.room = workspace.room.max(ROOM);
-        let mut timings = GpuTimings::default();
-        let mut search =
-            Run { index: self, k, held, params, timed, workspace, timings: &mut timings };
+        let mut search = Run { index: self, k, held, params, timed, workspace, timings };
         // In the pool of threads once, and not with every step again.
         let found = rayon::scope(|_| search.all(queries.data()));
         *lock(&self.workspace) = search.workspace;
-        Ok((found?, timings))
+        found
     }
 
     /// A searcher, one that has its buffers if there is one.

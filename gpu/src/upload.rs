@@ -1,6 +1,6 @@
 //! An index on the device: what is stored of vectors, laid out for kernels, in chunks of whole blocks.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use nonius::raw::{BLOCK, RawCodes, RawIndex, RawSearcher, RawSegment, RawVector};
 use nonius::{Index, Metric};
@@ -237,11 +237,27 @@ pub(crate) struct Chunk {
     pub(crate) ranks: wgpu::Buffer,
 }
 
-/// A list's place.
-#[derive(Clone, Copy, Debug)]
+/// A list's place on the device, or that of the part that is there.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct List {
     pub(crate) block: usize,
     pub(crate) vectors: usize,
+}
+
+/// A list, or a part of one that begins with a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) list: usize,
+    /// Its first block in the index, and the position of its first vector.
+    pub(crate) block: usize,
+    pub(crate) position: usize,
+    pub(crate) vectors: usize,
+}
+
+impl Span {
+    pub(crate) fn blocks(&self) -> usize {
+        self.vectors.div_ceil(BLOCK)
+    }
 }
 
 /// How an index is uploaded.
@@ -250,11 +266,15 @@ pub struct UploadOptions {
     /// The most bytes of one buffer of codes; by default, and at most, what the device binds. Tests
     /// make several chunks of a small index with it.
     pub chunk_bytes: Option<u64>,
+    /// The most bytes of codes that lie on the device at a time; by default all of them. Of an index that is larger no
+    /// codes stay there: each search sends those of the lists that its queries ask for, in shares of half as many
+    /// bytes, one while the one before is searched.
+    pub memory_bytes: Option<u64>,
 }
 
 /// An index on a GPU, beside the [`Index`] that it came from.
 ///
-/// Its codes stay in the memory of the GPU. The index is still what prepares queries, and what kept
+/// Its codes stay in the memory of the GPU, unless they are more than [`UploadOptions::memory_bytes`]. The index is still what prepares queries, and what kept
 /// vectors come from for rerank.
 pub struct GpuIndex<'a> {
     pub(crate) context: &'a GpuContext,
@@ -268,7 +288,13 @@ pub struct GpuIndex<'a> {
     pub(crate) lengths: wgpu::Buffer,
     pub(crate) segments: wgpu::Buffer,
     /// The position of the vector of each rank.
-    pub(crate) positions: Vec<u32>,
+    pub(crate) positions: Arc<Vec<u32>>,
+    /// The rank of the vector of each position.
+    ranks: Arc<Vec<u32>>,
+    /// Blocks of a chunk at most.
+    per_chunk: usize,
+    /// Blocks of a share, where codes are sent with each search.
+    pub(crate) share: Option<usize>,
     pub(crate) workspace: Mutex<Workspace>,
     /// What threads prepare queries with, while none does.
     pub(crate) searchers: Mutex<Vec<RawSearcher<'a>>>,
@@ -340,14 +366,17 @@ impl<'a> GpuIndex<'a> {
             let bytes = block_bytes as u64;
             return Err(GpuError::TooLarge { what: "32 vectors", bytes, limit });
         }
-        let mut chunks = Vec::new();
-        let mut bytes = 0;
-        for first in (0..blocks).step_by(per_chunk) {
-            let end = blocks.min(first + per_chunk);
-            let chunk = upload_chunk(context, &raw, &shape, &lists, first..end, &ranks)?;
-            bytes += ((end - first) * BLOCK * 4 * (shape.stride + shape.row_words() + 1)) as u64;
-            chunks.push(chunk);
-        }
+        let stored = (4 * BLOCK * (shape.stride + shape.row_words() + 1)) as u64;
+        let share = match options.memory_bytes {
+            Some(bytes) if bytes < blocks as u64 * stored => {
+                if bytes < 2 * stored {
+                    let what = "64 vectors";
+                    return Err(GpuError::TooLarge { what, bytes: 2 * stored, limit: bytes });
+                }
+                Some((bytes / 2 / stored) as usize)
+            }
+            _ => None,
+        };
         let (mut centroids, mut list_factors): (Vec<i16>, Vec<[f32; 2]>) = (Vec::new(), Vec::new());
         for list in 0..lists.len() {
             if let Some(centroid) = raw.centroid(list) {
@@ -357,36 +386,96 @@ impl<'a> GpuIndex<'a> {
                 list_factors.push([0.0; 2]);
             }
         }
-        bytes += (size_of_val(&*centroids) + size_of_val(&*list_factors)) as u64;
+        let bytes = (size_of_val(&*centroids) + size_of_val(&*list_factors)) as u64;
         let lengths: Vec<u32> = match &shape.refine {
             Refine::Saq { segments, .. } => segments.iter().map(|s| s.dims as u32).collect(),
             _ => vec![raw.dims() as u32],
         };
-        // What is written reaches the device with the next submission.
-        context.queue.submit([]);
-        context.check()?;
-        Ok(GpuIndex {
+        let mut on_gpu = GpuIndex {
             context,
             index,
             raw,
-            lists: lists
-                .iter()
-                .map(|list| List { block: list.block, vectors: list.vectors })
-                .collect(),
-            chunks,
+            lists: vec![List::default(); lists.len()],
+            chunks: Vec::new(),
             centroids: context.filled("centroids", &centroids)?,
             list_factors: context.filled("lists", &list_factors)?,
             lengths: context.filled("segments", &lengths)?,
             segments: context.filled("segments", &shape.refine_segments())?,
             shape,
-            positions,
+            positions: Arc::new(positions),
+            ranks: Arc::new(ranks),
+            per_chunk,
+            share,
             workspace: Mutex::default(),
             searchers: Mutex::default(),
             bytes,
+        };
+        // What is written reaches the device with the next submission.
+        context.queue.submit([]);
+        context.check()?;
+        if on_gpu.share.is_none() {
+            let spans: Vec<Span> = (0..lists.len()).filter_map(|list| on_gpu.span(list)).collect();
+            on_gpu.place(&spans)?;
+        }
+        Ok(on_gpu)
+    }
+
+    /// A whole list, if it has any vectors.
+    pub(crate) fn span(&self, list: usize) -> Option<Span> {
+        let of_list = self.raw.list(list);
+        (of_list.vectors > 0).then_some(Span {
+            list,
+            block: of_list.block,
+            position: of_list.first,
+            vectors: of_list.vectors,
         })
     }
 
-    /// Bytes that the index takes on the device.
+    /// Uploads lists, in their order, no list twice.
+    fn place(&mut self, spans: &[Span]) -> Result<(), GpuError> {
+        let mut starts = Vec::with_capacity(spans.len());
+        let mut blocks = 0;
+        for span in spans {
+            self.lists[span.list] = List { block: blocks, vectors: span.vectors };
+            starts.push(blocks);
+            blocks += span.blocks();
+        }
+        for first in (0..blocks).step_by(self.per_chunk) {
+            let end = blocks.min(first + self.per_chunk);
+            let chunk = self.upload_chunk(spans, &starts, first..end)?;
+            let words = self.shape.stride + self.shape.row_words() + 1;
+            self.bytes += ((end - first) * BLOCK * 4 * words) as u64;
+            self.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    /// An index of some lists alone: the others are empty there.
+    pub(crate) fn part(&self, spans: &[Span]) -> Result<GpuIndex<'a>, GpuError> {
+        let mut part = GpuIndex {
+            context: self.context,
+            index: self.index,
+            raw: self.raw,
+            shape: self.shape.clone(),
+            lists: vec![List::default(); self.lists.len()],
+            chunks: Vec::new(),
+            centroids: self.centroids.clone(),
+            list_factors: self.list_factors.clone(),
+            lengths: self.lengths.clone(),
+            segments: self.segments.clone(),
+            positions: Arc::clone(&self.positions),
+            ranks: Arc::clone(&self.ranks),
+            per_chunk: self.per_chunk,
+            share: None,
+            workspace: Mutex::default(),
+            searchers: Mutex::default(),
+            bytes: 0,
+        };
+        part.place(spans)?;
+        Ok(part)
+    }
+
+    /// Bytes that the index takes on the device, between searches.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -396,7 +485,7 @@ impl<'a> GpuIndex<'a> {
         4 * self.shape.stride
     }
 
-    /// The number of chunks that the codes are in.
+    /// The number of chunks that the codes are in; 0 where they are sent with each search.
     pub fn chunks(&self) -> usize {
         self.chunks.len()
     }
@@ -407,67 +496,68 @@ impl<'a> GpuIndex<'a> {
     }
 }
 
-/// Lays out and uploads some blocks.
-fn upload_chunk(
-    context: &GpuContext,
-    raw: &RawIndex<'_>,
-    shape: &Shape,
-    lists: &[nonius::raw::RawList],
-    blocks: std::ops::Range<usize>,
-    ranks: &[u32],
-) -> Result<Chunk, GpuError> {
-    let (words, row_words) = (shape.stride * BLOCK, shape.row_words() * BLOCK);
-    let bytes = |words: usize| (blocks.len() * words * 4) as u64;
-    let codes = context.buffer("codes", bytes(words))?;
-    let rows = match row_words {
-        0 => None,
-        _ => Some(context.buffer("codes", bytes(row_words))?),
-    };
-    let rank_buffer = context.buffer("ranks", bytes(BLOCK))?;
-    for first in blocks.clone().step_by(BLOCKS_AT_A_TIME) {
-        let count = BLOCKS_AT_A_TIME.min(blocks.end - first);
-        let mut out = vec![0u32; count * words];
-        let mut out_rows = vec![0u32; count * row_words];
-        let mut out_ranks = vec![NONE; count * BLOCK];
-        // Where there are no rows each block still has a piece of them, an empty one.
-        let row_pieces: Vec<&mut [u32]> = match row_words {
-            0 => (0..count).map(|_| &mut [][..]).collect(),
-            _ => out_rows.chunks_exact_mut(row_words).collect(),
+impl GpuIndex<'_> {
+    /// Lays out and uploads some blocks of lists that begin at the blocks `starts` on the device.
+    fn upload_chunk(
+        &self,
+        spans: &[Span],
+        starts: &[usize],
+        blocks: std::ops::Range<usize>,
+    ) -> Result<Chunk, GpuError> {
+        let GpuIndex { context, shape, raw, ranks, .. } = self;
+        let (words, row_words) = (shape.stride * BLOCK, shape.row_words() * BLOCK);
+        let bytes = |words: usize| (blocks.len() * words * 4) as u64;
+        let codes = context.buffer("codes", bytes(words))?;
+        let rows = match row_words {
+            0 => None,
+            _ => Some(context.buffer("codes", bytes(row_words))?),
         };
-        out.par_chunks_exact_mut(words.max(1))
-            .zip(row_pieces)
-            .zip(out_ranks.par_chunks_exact_mut(BLOCK))
-            .enumerate()
-            .for_each_init(RawVector::default, |vector, (i, ((out, out_rows), out_ranks))| {
-                let block = first + i;
-                // The last list that begins at this block or before, and has any.
-                let after = lists.partition_point(|list| list.block <= block);
-                let list = lists[after - 1];
-                let start = (block - list.block) * BLOCK;
-                let lanes = list.vectors.saturating_sub(start).min(BLOCK);
-                for lane in 0..lanes {
-                    let position = list.first + start + lane;
-                    raw.vector(block, lane, position, vector);
-                    let stride = row_words / BLOCK;
-                    let row = &mut out_rows[lane * stride..(lane + 1) * stride];
-                    shape.write(vector, lane, out, row);
-                    out_ranks[lane] = ranks[position];
-                }
-            });
-        let at = |words: usize| ((first - blocks.start) * words * 4) as u64;
-        context.queue.write_buffer(&codes, at(words), bytemuck::cast_slice(&out));
-        if let Some(rows) = &rows {
-            context.queue.write_buffer(rows, at(row_words), bytemuck::cast_slice(&out_rows));
+        let rank_buffer = context.buffer("ranks", bytes(BLOCK))?;
+        for first in blocks.clone().step_by(BLOCKS_AT_A_TIME) {
+            let count = BLOCKS_AT_A_TIME.min(blocks.end - first);
+            let mut out = vec![0u32; count * words];
+            let mut out_rows = vec![0u32; count * row_words];
+            let mut out_ranks = vec![NONE; count * BLOCK];
+            // Where there are no rows each block still has a piece of them, an empty one.
+            let row_pieces: Vec<&mut [u32]> = match row_words {
+                0 => (0..count).map(|_| &mut [][..]).collect(),
+                _ => out_rows.chunks_exact_mut(row_words).collect(),
+            };
+            out.par_chunks_exact_mut(words.max(1))
+                .zip(row_pieces)
+                .zip(out_ranks.par_chunks_exact_mut(BLOCK))
+                .enumerate()
+                .for_each_init(RawVector::default, |vector, (i, ((out, out_rows), out_ranks))| {
+                    let block = first + i;
+                    // The last list that begins at this block or before.
+                    let number = starts.partition_point(|&start| start <= block) - 1;
+                    let (span, before) = (spans[number], block - starts[number]);
+                    let start = before * BLOCK;
+                    let lanes = span.vectors.saturating_sub(start).min(BLOCK);
+                    for lane in 0..lanes {
+                        let position = span.position + start + lane;
+                        raw.vector(span.block + before, lane, position, vector);
+                        let stride = row_words / BLOCK;
+                        let row = &mut out_rows[lane * stride..(lane + 1) * stride];
+                        shape.write(vector, lane, out, row);
+                        out_ranks[lane] = ranks[position];
+                    }
+                });
+            let at = |words: usize| ((first - blocks.start) * words * 4) as u64;
+            context.queue.write_buffer(&codes, at(words), bytemuck::cast_slice(&out));
+            if let Some(rows) = &rows {
+                context.queue.write_buffer(rows, at(row_words), bytemuck::cast_slice(&out_rows));
+            }
+            context.queue.write_buffer(&rank_buffer, at(BLOCK), bytemuck::cast_slice(&out_ranks));
+            // Staged copies are freed once the device has them.
+            let submission = context.queue.submit([]);
+            let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+            context
+                .device
+                .poll(wait)
+                .map_err(|error| GpuError::Device { message: error.to_string() })?;
+            context.check()?;
         }
-        context.queue.write_buffer(&rank_buffer, at(BLOCK), bytemuck::cast_slice(&out_ranks));
-        // Staged copies are freed once the device has them.
-        let submission = context.queue.submit([]);
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-        context
-            .device
-            .poll(wait)
-            .map_err(|error| GpuError::Device { message: error.to_string() })?;
-        context.check()?;
+        Ok(Chunk { blocks, codes, rows, ranks: rank_buffer })
     }
-    Ok(Chunk { blocks, codes, rows, ranks: rank_buffer })
 }

@@ -73,7 +73,7 @@ fn compare(
     params: &SearchParams,
     chunk: Option<u64>,
 ) {
-    let options = UploadOptions { chunk_bytes: chunk };
+    let options = UploadOptions { chunk_bytes: chunk, memory_bytes: None };
     let on_gpu = GpuIndex::upload_with(context, index, &options).unwrap();
     assert_eq!(on_gpu.chunks() > 1, chunk.is_some());
     let found = on_gpu.search_batch(queries.view(), k, params).unwrap();
@@ -153,6 +153,37 @@ fn several_chunks() {
         for k in [1, 40, 1200] {
             compare(context, &index, &queries, k, &exhaustive(4), Some(20_000));
         }
+    }
+}
+
+#[test]
+fn indexes_larger_than_the_memory() {
+    let Some(context) = context() else { return };
+    let base = vectors(2000, 32, 5);
+    let queries = vectors(17, 32, 6);
+    for (quantizer, nlist) in [("saq:4", 30), ("saq:4", 1), ("pq:9B", 30), ("bf16", 7)] {
+        let index = build(&base, Metric::L2, quantizer, nlist);
+        // Of some shares in several chunks, too.
+        for (memory, chunk) in [(12_000, None), (30_000, Some(9_000)), (1 << 30, None)] {
+            let options = UploadOptions { chunk_bytes: chunk, memory_bytes: Some(memory) };
+            let on_gpu = GpuIndex::upload_with(context, &index, &options).unwrap();
+            assert_eq!(on_gpu.chunks() == 0, memory < 1 << 30);
+            for (k, rerank) in [(1, 0), (40, 0), (10, 25), (1200, 0)] {
+                let params = SearchParams { rerank, ..exhaustive(4) };
+                let (found, timings) =
+                    on_gpu.search_batch_timed(queries.view(), k, &params).unwrap();
+                let (expected, _) = index.search_batch(queries.view(), k, &params).unwrap();
+                assert_same(&found, &expected, &format!("{quantizer} {nlist} {memory} {k}"));
+                assert_eq!(timings.stats.lists, 17 * nlist.min(4) as u64);
+                assert_eq!(timings.stats.reranked > 0, rerank > 0);
+            }
+        }
+        let options = UploadOptions { chunk_bytes: None, memory_bytes: Some(20_000) };
+        let on_gpu = GpuIndex::upload_with(context, &index, &options).unwrap();
+        let none = Matrix::zeros(0, 32);
+        assert!(on_gpu.search_batch(none.view(), 3, &exhaustive(3)).unwrap().is_empty());
+        let error = on_gpu.search_batch(queries.view(), 0, &exhaustive(3)).unwrap_err();
+        assert!(matches!(error, GpuError::Search(SearchError::ZeroK)), "{error}");
     }
 }
 
@@ -296,9 +327,12 @@ fn what_makes_no_sense_is_refused() {
         let error = GpuIndex::upload(context, &index).unwrap_err();
         assert!(matches!(error, GpuError::Unsupported { .. }), "{error}");
     }
-    let tiny = UploadOptions { chunk_bytes: Some(100) };
+    let tiny = UploadOptions { chunk_bytes: Some(100), memory_bytes: None };
     let error = GpuIndex::upload_with(context, &index, &tiny).unwrap_err();
     assert!(matches!(error, GpuError::TooLarge { limit: 100, .. }), "{error}");
+    let tiny = UploadOptions { chunk_bytes: None, memory_bytes: Some(1000) };
+    let error = GpuIndex::upload_with(context, &index, &tiny).unwrap_err();
+    assert!(matches!(error, GpuError::TooLarge { limit: 1000, .. }), "{error}");
     let error = GpuContext::new(Some("no such adapter")).unwrap_err();
     assert!(matches!(error, GpuError::NoAdapter { .. }) && error.to_string().contains("no such"));
 }

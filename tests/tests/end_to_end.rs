@@ -210,7 +210,7 @@ fn second_lists_find_more() {
         (Metric::L2, "saq:4"),
         (Metric::InnerProduct, "saq:3"),
         (Metric::Cosine, "erabitq:2"),
-        (Metric::L2, "pq:64B"),
+        (Metric::L2, "pq4:64B"),
     ] {
         let truth: Vec<Vec<u64>> = truth(metric)[..200].iter().map(|found| ids(found)).collect();
         let build = |spill| {

@@ -153,7 +153,9 @@ fn budgets_are_kept_and_counted_to_the_byte() {
     let mut far = narrow.clone();
     far.data_mut().iter_mut().for_each(|x| *x += 50.0);
     let mut failures = Vec::new();
-    for (name, base) in [("narrow", &narrow), ("wide", &wide), ("far", &far)] {
+    let sets: [(_, _, &[usize]); 3] =
+        [("narrow", &narrow, &[1, 10]), ("wide", &wide, &[1]), ("far", &far, &[10])];
+    for (name, base, nlists) in sets {
         for metric in Metric::ALL {
             for quantizer in [
                 "saq:0.25",
@@ -187,7 +189,7 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "lvq:4x8",
                 "bf16",
             ] {
-                for nlist in [1, 10] {
+                for &nlist in nlists {
                     let what = format!("{name} {metric} {quantizer} nlist {nlist}");
                     let config = without_kept(config(metric, quantizer, nlist));
                     let index = Index::build(base, &config).unwrap();

@@ -45,7 +45,15 @@ fn a_gpu_finds_what_the_processor_finds() {
     let outcome = sandbox.run(&format!("{search} b.ivecs --gpu={name}"));
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let ids = |file: &str| nonius_datasets::read_ids(sandbox.path(file)).unwrap();
+    let outcome = sandbox.run(&format!("{search} c.ivecs --gpu={name} --gpu-memory 0"));
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("64 vectors"), "{}", outcome.stderr);
+    let alone = sandbox.run(&format!("{search} c.ivecs --gpu-memory 5"));
+    assert_eq!(alone.code, 2, "{}", alone.stderr);
+    let outcome = sandbox.run(&format!("{search} c.ivecs --gpu={name} --gpu-memory 1"));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let (a, b) = (ids("a.ivecs"), ids("b.ivecs"));
+    assert_eq!(b.ids(), ids("c.ivecs").ids());
     assert_eq!(a.rows(), b.rows());
     let same = a.ids().iter().zip(b.ids()).filter(|(a, b)| a == b).count();
     // But for what differs by rounding.
