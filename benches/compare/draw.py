@@ -44,7 +44,7 @@ def draw(folder, name):
 
 def all_sets(folder):
     """The pictures of all sets of a folder."""
-    for name in page.described(folder)["sets"]:
+    for name in page.described(folder):
         draw(folder, name)
 
 

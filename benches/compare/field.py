@@ -1,10 +1,9 @@
 """The whole comparison: peers and Nonius installed, built, measured on each set, drawn and tabled.
 
-For each set the folder gets `NAME-speed.csv`, `NAME-quality.csv` and `NAME.svg`, and `about.json` says on
-what machine and with which versions. `page.py` makes the tables of these files, and nothing else.
+For each set the folder gets `NAME-speed.csv`, `NAME-quality.csv` and `NAME.svg`, and `about.json` says on what machine, with
+which versions and how each was measured. Sets that are there already stay. `page.py` makes the tables of these files, and nothing else.
 """
 
-import json
 import os
 import platform
 import re
@@ -21,15 +20,15 @@ ROOT = HERE.parents[1]
 
 # Of Nonius: at the bytes of the peers' codes, and at the bits of SAQ.
 QUANTIZERS = ",".join(
-    [f"{kind}:{n}B" for kind in ("pq", "opq", "saq") for n in (8, 16, 32, 64, 96)]
-    + [f"rvq:{n}B" for n in (8, 16, 32)]
-    + ["pq4:64B", "rabitq", "erabitq:2", "erabitq:4", "erabitq:8"]
-    + ["saq:1", "saq:2", "saq:4", "saq:6", "saq:8", "sq:4", "sq:6", "sq:8", "lvq:4", "lvq:8"])
-# Of peers. Faiss's residual quantizer takes an hour beyond 32 bytes.
+    [f"{kind}:{n}B" for kind in ("pq", "saq") for n in (8, 16, 32, 64, 96)]
+    + [f"{kind}:{n}B" for kind in ("opq", "rvq") for n in (8, 16, 32)]
+    + ["rabitq", "erabitq:2", "erabitq:4", "erabitq:8", "saq:1", "saq:2", "saq:4", "saq:6", "saq:8",
+       "sq:4", "sq:6", "sq:8", "lvq:4", "lvq:8"])
+# Of peers. Faiss's OPQ and RQ take hours beyond 32 bytes.
 CODECS = ",".join(
-    [f"{kind}:{n}" for kind in ("pq", "opq") for n in (8, 16, 32, 64, 96)]
-    + [f"rq:{n}" for n in (8, 16, 32)]
-    + ["pq4:64", "sq:4", "sq:6", "sq:8", "rabitq:1", "eden:1", "eden:2", "eden:4", "eden:6", "eden:8",
+    [f"pq:{n}" for n in (8, 16, 32, 64, 96)]
+    + [f"{kind}:{n}" for kind in ("opq", "rq") for n in (8, 16, 32)]
+    + ["sq:4", "sq:6", "sq:8", "rabitq:1", "eden:1", "eden:2", "eden:4", "eden:6", "eden:8",
        "rabitqlib:1", "rabitqlib:2", "rabitqlib:4", "rabitqlib:8"])
 
 
@@ -54,8 +53,8 @@ def build():
                     "--bin", "nonius", "--bin", "nonius-compare-worker"], cwd=ROOT, check=True)
 
 
-def about(args):
-    """The machine, the versions, and how it was measured."""
+def about(args, nlist):
+    """The machine, the versions, and how a set is measured."""
     def first(pattern, path):
         try:
             found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
@@ -82,7 +81,7 @@ def about(args):
         instructions=[name for name in ("avx2", "avx512f", "avx512_vnni", "asimd") if name in flags],
         system=f"{platform.system()} {platform.machine()}", python=platform.python_version(),
         versions=versions, clock=args.clock, repeats=args.repeats, seconds=args.seconds,
-        recalls=args.recalls, k=args.k)
+        recalls=args.recalls, k=args.k, nlist=int(nlist), peers=args.peers)
 
 
 def run(args, command):
@@ -100,12 +99,10 @@ def run(args, command):
     build()
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    described = about(args) | dict(sets={})
     status = 0
     for name, base, queries, truth, nlist in args.set:
-        described["sets"][name] = dict(nlist=int(nlist))
         # Before the rows, so that what is there of a broken run can be drawn.
-        (folder / "about.json").write_text(json.dumps(described, indent=1) + "\n")
+        page.describe(folder, name, about(args, nlist))
         files = ["--base", base, "--queries", queries, "--truth", truth]
         if args.max_queries:
             files += ["--max-queries", str(args.max_queries)]

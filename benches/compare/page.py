@@ -121,38 +121,49 @@ def quality_table(quality):
             failed.append(f"{row['name']}: {row['note']}")
             continue
         cells.append([bold(row["name"]), number(row["bytes"]), percent(row["err_nn"]), percent(row["err_random"]),
-                      f"{row['recall_at_10']:.3f}", f"{row['recall_10_at_100']:.3f}",
-                      f"{row['train_seconds']:.1f}", number(row["encode_vectors_per_second"])])
-    text = report.markdown(["codes", "bytes", "error, neighbours %", "error, random %", "recall@10", "10 in 100",
-                     "training s", "encoded/s"], cells)
+                      f"{row['recall_at_10']:.3f}", f"{row['recall_10_at_100']:.3f}"])
+    text = report.markdown(["codes", "bytes", "error, neighbours %", "error, random %", "recall@10", "10 in 100"],
+                           cells)
     if failed:
         text += "\n\nWithout figures: " + "; ".join(failed) + "."
     return text
 
 
 def described(folder):
-    """What `field` wrote of the machine and of itself."""
-    return json.loads(Path(folder, "about.json").read_text())
+    """Of each set, how it was measured."""
+    path = Path(folder, "about.json")
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def describe(folder, name, about):
+    """Says how a set was measured."""
+    all_sets = described(folder) | {name: about}
+    Path(folder, "about.json").write_text(json.dumps(all_sets, indent=1) + "\n")
+
+
+def how(about):
+    """How a set was measured, in a paragraph."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items()
+                         if name not in ("numpy", "matplotlib"))
+    clock = "time of the processor" if about["clock"] == "cpu" else "clock"
+    return (f"{about['date']}, commit {about['commit']}. {about['processor']} (family {about['family']}, model "
+            f"{about['model']}; {', '.join(about['instructions'])}), {about['cores']} cores, {about['gigabytes']} GB, "
+            f"{about['system']}. Python {about['python']}: {versions}. One thread; {about['nlist']:,} lists; medians of "
+            f"{about['repeats']} alternating rounds of at least {about['seconds']:g} s by the {clock}; recall@{about['k']}.")
 
 
 def figures(folder, page_folder):
     """All that is measured, as Markdown."""
-    about = described(folder)
     link = os.path.relpath(folder, page_folder)
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "numpy")
-    parts = [
-        f"{about['date']}, commit {about['commit']}. {about['processor']} (family {about['family']}, model "
-        f"{about['model']}; {', '.join(about['instructions'])}), {about['cores']} cores, {about['gigabytes']} GB, "
-        f"{about['system']}. Python {about['python']}: {versions}. One thread; "
-        f"{about['repeats']} alternating rounds of at least {about['seconds']:g} s by the "
-        f"{'time of the processor' if about['clock'] == 'cpu' else 'clock'}; recall@{about['k']}."]
-    for name, of_set in about["sets"].items():
-        parts += [f"## {name}", f"![recall against speed, recall against bytes, build times]({link}/{name}.svg)"]
+    parts = []
+    for name, about in described(folder).items():
+        parts += [f"## {name}", how(about),
+                  f"![recall against speed, recall against bytes, build times]({link}/{name}.svg)"]
         speed = folder / f"{name}-speed.csv"
         if speed.exists():
             table = rows(speed)
             parts += [f"### {name}: Nonius against the fastest", against_table(table),
-                      f"### {name}: all indexes ({of_set['nlist']:,} lists)", speed_table(table)]
+                      f"### {name}: all indexes", speed_table(table)]
         quality = folder / f"{name}-quality.csv"
         if quality.exists():
             parts += [f"### {name}: codes", quality_table(rows(quality))]
