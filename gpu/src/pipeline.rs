@@ -184,7 +184,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let (results, seconds) = pending.wait()?;
         self.timings.kernels.extend(seconds);
         self.timings.device += clock.elapsed().as_secs_f64();
-        let (found, counts) = self.index.found(&results, ready.batch.rows, room, self.held);
+        let (found, counts) = self.index.found(&results, ready.batch.rows, self.held);
         let needed = counts.iter().copied().max().unwrap_or(0) as usize;
         if needed > room {
             self.workspace.room = self.workspace.room.max(needed.next_power_of_two());

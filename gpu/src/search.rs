@@ -16,7 +16,7 @@ use crate::upload::{GpuIndex, Refine};
 /// Candidates that there is room for at first, for each query.
 const ROOM: usize = 2048;
 
-/// How many results can be ranked on the device. More are ranked on the processor.
+/// How many results can be ranked on the device. More are selected there, and put in order by the processor.
 pub(crate) const MOST_RANKED: usize = kernels::top::MOST as usize;
 
 /// First candidates of a query are at least so many, and so many times `k`.
@@ -142,23 +142,20 @@ impl<'a> GpuIndex<'a> {
         &self,
         results: &[Vec<u32>],
         queries: usize,
-        room: usize,
         held: usize,
     ) -> (Vec<Found>, Vec<u32>) {
         let counts = results[1][queries..].to_vec();
-        if held > MOST_RANKED {
-            let found = results[0]
-                .par_chunks_exact((4 * room).max(1))
-                .zip(&counts)
-                .map(|(own, &count)| rank(own, count as usize, held))
-                .collect();
-            return (found, counts);
-        }
         let found = results[0]
             .as_chunks::<2>()
             .0
-            .chunks(held)
-            .map(|own| own.iter().copied().filter(|entry| entry[1] != NONE).collect())
+            .par_chunks(held)
+            .map(|own| {
+                let mut own: Found = own.iter().copied().filter(|entry| entry[1] != NONE).collect();
+                if held > MOST_RANKED {
+                    own.sort_unstable();
+                }
+                own
+            })
             .collect();
         (found, counts)
     }
@@ -264,7 +261,8 @@ impl Scan<'_, '_> {
         let tables = (4 * self.queries() * table.max(refine).max(query)) as u64;
         let candidates = (self.queries() * room.max(self.most_first()) * 16) as u64;
         let views = (self.pairs.pairs.len() * self.index.shape.view() * 4) as u64;
-        candidates.max(views).max(tables) > limit
+        let results = (self.queries() * self.held * 8) as u64;
+        candidates.max(views).max(tables).max(results) > limit
     }
 
     /// Sends all stages to the device. Results are what [`GpuIndex::found`] takes.
@@ -381,7 +379,16 @@ impl Scan<'_, '_> {
         }
         let counts = (&state, 8 * queries as u64);
         if !ranked {
-            return recorder.send(&[(&candidates, (queries * room * 16) as u64), counts]);
+            let selected = workspace.room(index, "selected", (queries * held * 8) as u64)?;
+            let params = |grid_x| kernels::select::Params {
+                queries: queries as u32,
+                grid_x,
+                capacity: room as u32,
+                keep: held as u32,
+            };
+            let buffers = [&candidates, &state, &selected];
+            recorder.dispatch(&kernels::select::kernel(), queries as u32, params, &buffers)?;
+            return recorder.send(&[(&selected, (queries * held * 8) as u64), counts]);
         }
         stage.top(recorder_ref, &candidates, room, held, 0, true, 0, &limits)?;
         recorder.send(&[(&limits, (queries * held * 8) as u64), counts])
@@ -413,15 +420,6 @@ pub(crate) fn scan_kernel(index: &GpuIndex<'_>, pairs: &Pairs) -> (usize, u32, K
     let slice =
         words.next_multiple_of(8).min(limit(queries) / shape.codes.table_bytes(queries)).max(1);
     (queries as usize, slice, kernels::scan::kernel(shape.codes, queries, slice, pieces))
-}
-
-/// The best of some candidates, key and rank.
-fn rank(candidates: &[u32], count: usize, held: usize) -> Vec<[u32; 2]> {
-    let own = candidates.as_chunks::<4>().0.iter().take(count);
-    let mut all: Vec<[u32; 2]> = own.map(|&[key, _, _, rank]| [key, rank]).collect();
-    all.sort_unstable();
-    all.truncate(held);
-    all
 }
 
 /// What the stages of a batch share.

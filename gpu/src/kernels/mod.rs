@@ -13,6 +13,7 @@ pub(crate) mod gather;
 pub(crate) mod nearest;
 pub(crate) mod refine;
 pub(crate) mod scan;
+pub(crate) mod select;
 pub(crate) mod top;
 pub(crate) mod views;
 

@@ -19,6 +19,7 @@ fn kernels() -> Vec<Kernel> {
         carry::kernel(),
         copy::kernel(),
         nearest::kernel(),
+        select::kernel(),
         refine::kernel(true),
         refine::kernel(false),
         top::kernel(1),
