@@ -82,7 +82,9 @@ def codes(axis, rows):
     for name, points in families.items():
         axis.plot(*zip(*sorted(points)), label=name, **style(name, seen))
     axis.set(title="recall of codes, all vectors scanned, no rerank", xlabel="bytes a vector",
-             ylabel="recall@10", xscale="log")
+             ylabel="recall@10")
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=7, ncols=2, loc="lower right")
 
