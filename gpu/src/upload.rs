@@ -274,8 +274,8 @@ pub struct UploadOptions {
 
 /// An index on a GPU, beside the [`Index`] that it came from.
 ///
-/// Its codes stay in the memory of the GPU, unless they are more than [`UploadOptions::memory_bytes`]. The index is still what prepares queries, and what kept
-/// vectors come from for rerank.
+/// Its codes stay in the memory of the GPU, unless they are more than [`UploadOptions::memory_bytes`]. The index is
+/// still what prepares queries, and what kept vectors come from for rerank.
 pub struct GpuIndex<'a> {
     pub(crate) context: &'a GpuContext,
     pub(crate) index: &'a Index,
