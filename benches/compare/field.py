@@ -27,7 +27,7 @@ QUANTIZERS = ",".join(
 CODECS = ",".join(
     [f"pq:{n}" for n in (16, 32, 64)] + ["opq:16", "opq:32", "rq:16"]
     + ["sq:4", "sq:8", "rabitq:1", "eden:1", "eden:2", "eden:4", "eden:8",
-       "rabitqlib:1", "rabitqlib:4", "rabitqlib:8"])
+       "rabitqlib:1", "rabitqlib:4"])
 
 
 def inside(environment):
