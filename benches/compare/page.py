@@ -46,6 +46,12 @@ def bold(name):
     return f"**{name}**" if is_nonius(name) else name
 
 
+def table(columns, cells, failed):
+    """A table, and below it the names and messages of what has no figures."""
+    text = report.markdown(columns, cells)
+    return text + ("\n\nWithout figures: " + "; ".join(failed) + "." if failed else "")
+
+
 def by_index(speed):
     """Rows of each index: name to {(recall, mode): row}."""
     found = {}
@@ -74,18 +80,13 @@ def speed_table(speed):
                       *(number(row[key]["qps"]) for key in keys)])
     columns = ["index", "bytes a vector", "build s",
                *(f"{'batch' if mode == 'batch' else 'one by one'} {recall:g}" for recall, mode in keys)]
-    text = report.markdown(columns, cells)
-    if failed:
-        text += "\n\nWithout figures: " + "; ".join(failed) + "."
-    return text
+    return table(columns, cells, failed)
 
 
 def ratio(mine, other):
-    """Mine over the other's; a gap smaller than the larger spread is a tie."""
-    quotient = f"{mine['qps'] / other['qps']:.2f}"
-    gap = abs(mine["qps"] - other["qps"])
-    spread = max(mine["max"] - mine["min"], other["max"] - other["min"])
-    return f"{quotient}, a tie" if gap < spread else f"**{quotient}**"
+    """Mine over the other's; what is no tie stands out."""
+    quotient, tie = report.ratio(mine, other)
+    return f"{quotient}, a tie" if tie else f"**{quotient}**"
 
 
 def cell(row):
@@ -122,11 +123,8 @@ def quality_table(quality):
             continue
         cells.append([bold(row["name"]), number(row["bytes"]), percent(row["err_nn"]), percent(row["err_random"]),
                       f"{row['recall_at_10']:.3f}", f"{row['recall_10_at_100']:.3f}"])
-    text = report.markdown(["codes", "bytes", "error, neighbours %", "error, random %", "recall@10", "10 in 100"],
-                           cells)
-    if failed:
-        text += "\n\nWithout figures: " + "; ".join(failed) + "."
-    return text
+    columns = ["codes", "bytes", "error, neighbours %", "error, random %", "recall@10", "10 in 100"]
+    return table(columns, cells, failed)
 
 
 def described(folder):
@@ -161,9 +159,9 @@ def figures(folder, page_folder):
                   f"![recall against speed, recall against bytes, build times]({link}/{name}.svg)"]
         speed = folder / f"{name}-speed.csv"
         if speed.exists():
-            table = rows(speed)
-            parts += [f"### {name}: Nonius against the fastest", against_table(table),
-                      f"### {name}: all indexes", speed_table(table)]
+            measured = rows(speed)
+            parts += [f"### {name}: Nonius against the fastest", against_table(measured),
+                      f"### {name}: all indexes", speed_table(measured)]
         quality = folder / f"{name}-quality.csv"
         if quality.exists():
             parts += [f"### {name}: codes", quality_table(rows(quality))]

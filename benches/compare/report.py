@@ -26,6 +26,13 @@ def markdown(columns, rows):
     return "\n".join(lines)
 
 
+def ratio(mine, other):
+    """One speed over another in two digits, and whether it is a tie: a gap smaller than the larger spread."""
+    gap = abs(mine["qps"] - other["qps"])
+    spread = max(row["max"] - row["min"] for row in (mine, other))
+    return f"{mine['qps'] / other['qps']:.2f}", gap < spread
+
+
 def write_csv(path, rows):
     """Dictionaries with the same keys."""
     with open(path, "w", newline="") as file:

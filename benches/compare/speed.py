@@ -193,10 +193,8 @@ def write(args, rows):
 
 def compare(mine, other):
     """Nonius's speed over a peer's, or a tie where the gap is less than the spread."""
-    gap = abs(mine["qps"] - other["qps"])
-    spread = max(mine["max"] - mine["min"], other["max"] - other["min"])
-    ratio = mine["qps"] / other["qps"]
-    return f"tie ({ratio:.2f})" if gap < spread else f"{ratio:.2f}"
+    quotient, tie = report.ratio(mine, other)
+    return f"tie ({quotient})" if tie else quotient
 
 
 def summarize(workers, speeds, args):

@@ -123,6 +123,11 @@ impl Shape {
         }
     }
 
+    /// Bytes that a block takes on the device, ranks included.
+    fn block_bytes(&self) -> u64 {
+        (4 * BLOCK * (self.stride + self.row_words() + 1)) as u64
+    }
+
     /// Segments over which views are taken apart.
     pub(crate) fn segments(&self) -> usize {
         match &self.refine {
@@ -366,7 +371,7 @@ impl<'a> GpuIndex<'a> {
             let bytes = block_bytes as u64;
             return Err(GpuError::TooLarge { what: "32 vectors", bytes, limit });
         }
-        let stored = (4 * BLOCK * (shape.stride + shape.row_words() + 1)) as u64;
+        let stored = shape.block_bytes();
         let share = match options.memory_bytes {
             Some(bytes) if bytes < blocks as u64 * stored => {
                 if bytes < 2 * stored {
@@ -443,10 +448,9 @@ impl<'a> GpuIndex<'a> {
         for first in (0..blocks).step_by(self.per_chunk) {
             let end = blocks.min(first + self.per_chunk);
             let chunk = self.upload_chunk(spans, &starts, first..end)?;
-            let words = self.shape.stride + self.shape.row_words() + 1;
-            self.bytes += ((end - first) * BLOCK * 4 * words) as u64;
             self.chunks.push(chunk);
         }
+        self.bytes += blocks as u64 * self.shape.block_bytes();
         Ok(())
     }
 

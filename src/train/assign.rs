@@ -15,7 +15,7 @@ pub(super) const ROWS: usize = 64;
 const CENTROIDS: usize = 288;
 
 /// Rows that one task assigns.
-const TASK: usize = 1024;
+pub(super) const TASK: usize = 1024;
 
 /// Centroids next to each other in a vector of scores.
 pub(super) const LANES: usize = 16;
@@ -26,6 +26,13 @@ pub(super) const LANES: usize = 16;
 /// Rounding moves the difference of two scores by about 2.5e-5 of that (one standard deviation);
 /// this is six of them.
 pub(super) const MARGIN: f32 = 1.5e-4;
+
+/// The score up to which any centroid may be nearest to a row, from the best score found and the squared norm of
+/// the row: `|c| <= |x| + |x - c|` bounds the norm of such a centroid.
+pub(super) fn limit_of(best: f32, norm_sq: f32, margin: f32) -> f32 {
+    let norm = norm_sq.sqrt();
+    best + margin * norm * (norm + (norm_sq + best).max(0.0).sqrt())
+}
 
 /// Centroids packed for finding the nearest one to many rows.
 ///
@@ -220,10 +227,7 @@ impl Assigner {
         unsure_values.clear();
         for (i, row) in rows.chunks_exact(dim).enumerate() {
             let (number, best, second) = states[i].nearest();
-            // |c| <= |x| + |x - c| bounds the norm of any centroid that may be nearest.
-            let norm_sq = quantized.norms_sq()[i];
-            let norm = norm_sq.sqrt();
-            let limit = best + MARGIN * norm * (norm + (norm_sq + best).max(0.0).sqrt());
+            let limit = limit_of(best, quantized.norms_sq()[i], MARGIN);
             if second <= limit {
                 let depth = quantized.depth();
                 unsure_values.extend_from_slice(&quantized.values()[i * depth..(i + 1) * depth]);

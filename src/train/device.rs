@@ -3,7 +3,7 @@
 use nonius_simd::{dot_f32, l2_sq_f32};
 use rayon::prelude::*;
 
-use super::assign::{Assigner, MARGIN};
+use super::assign::{Assigner, MARGIN, TASK, limit_of};
 use super::repair::NOWHERE;
 use crate::error::{BuildError, DeviceError};
 use crate::matrix::subtract;
@@ -50,9 +50,6 @@ pub struct Closest {
 
 /// Rows are sent to a device in pieces of so many bytes at most.
 const PIECE_BYTES: usize = 32 << 20;
-
-/// Rows that one task looks at.
-const TASK: usize = 1024;
 
 impl Assigner {
     /// Loads the centroids to a device, if there is one and it has anything to gain.
@@ -127,14 +124,10 @@ impl Assigner {
                 let rows = rows.chunks_exact(dim).zip(centred.chunks_exact(dim));
                 let answers = nearest.iter_mut().zip(l2_sq);
                 for (((row, centred), found), (nearest, l2_sq)) in rows.zip(found).zip(answers) {
-                    let norm_sq = dot_f32(centred, centred);
-                    let norm = norm_sq.sqrt();
-                    let reach = norm + (norm_sq + found.score).max(0.0).sqrt();
+                    let limit = limit_of(found.score, dot_f32(centred, centred), margin);
                     *nearest = NOWHERE;
                     // Not so where anything is no number.
-                    if found.second > found.score + margin * norm * reach
-                        && (found.number as usize) < self.nlist()
-                    {
+                    if found.second > limit && (found.number as usize) < self.nlist() {
                         *nearest = found.number;
                         *l2_sq = l2_sq_f32(row, self.centroids().row(found.number as usize));
                     }

@@ -1,17 +1,7 @@
 //! The best candidates of each query where they are many: see `select.wgsl`.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::Kernel;
-
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Params {
-    pub(crate) queries: u32,
-    pub(crate) grid_x: u32,
-    pub(crate) capacity: u32,
-    pub(crate) keep: u32,
-}
+pub(crate) use super::gather::Params;
 
 pub(crate) fn kernel() -> Kernel {
     Kernel {
