@@ -84,7 +84,7 @@ pub(crate) struct Codebooks {
     pub(crate) anisotropic: Option<f32>,
 
     /// For rvq and prq: sums of centroids that the search for a code keeps after every level
-    /// [1 to 64; default: 8, with --fast 3]
+    /// [1 to 64; default: 5, with --fast 3]
     #[arg(long, value_name = "N")]
     pub(crate) beam: Option<usize>,
 }

@@ -136,13 +136,59 @@ fn dot_i8(sums: Sums, row: [__m256i; 2], columns: [[__m256i; 2]; 2]) -> Sums {
 }
 
 matrix_kernel!(
-    gemm_i8, tile_i8,
+    gemm_u8, tile_u8,
     features = "avx2,fma,f16c,bmi1,bmi2,popcnt",
     left = [u8; 4], right = [i8; 64],
     shape = Shape { rows: 4, panels: 1, steps: 256 }, rows = [4 3 2], panels = [],
     zero = zero, columns = columns_i8, broadcast = broadcast_u8,
     dot = dot_i8, sum = i32, load = load, store = store,
 );
+
+/// The four columns of a step, each of 8 rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads_i8(values: &[i8; 64]) -> [__m256i; 2] {
+    let [low, high] = halves(values);
+    [load_i8(low), load_i8(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast_quad(quad: [u8; 4]) -> __m256i {
+    _mm256_set1_epi32(i32::from_le_bytes(quad))
+}
+
+/// Two products of bytes up to 127 with `i8` add up to no more than 16 bits hold, so `vpmaddubsw` does not
+/// saturate.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_u7(sums: Sums, row: __m256i, columns: [__m256i; 2]) -> Sums {
+    let ones = _mm256_set1_epi16(1);
+    let products = |columns| _mm256_madd_epi16(_mm256_maddubs_epi16(row, columns), ones);
+    [
+        _mm256_add_epi32(sums[0], products(columns[0])),
+        _mm256_add_epi32(sums[1], products(columns[1])),
+    ]
+}
+
+matrix_kernel!(
+    gemm_u7, tile_u7,
+    features = "avx2,fma,f16c,bmi1,bmi2,popcnt",
+    left = [u8; 4], right = [i8; 64],
+    shape = Shape { rows: 4, panels: 1, steps: 256 }, rows = [4 3 2], panels = [],
+    zero = zero, columns = quads_i8, broadcast = broadcast_quad,
+    dot = dot_u7, sum = i32, load = load, store = store,
+);
+
+/// By what the left operand holds: most have 7 bits.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) fn gemm_i8(a: &[u8], depth: usize, b: &[i8], c: &mut [i32]) {
+    if a.iter().fold(0, |all, x| all | x) < 128 {
+        gemm_u7(a, depth, b, c);
+    } else {
+        gemm_u8(a, depth, b, c);
+    }
+}
 
 #[inline]
 #[target_feature(enable = "avx2")]

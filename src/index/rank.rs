@@ -1,7 +1,7 @@
 //! Which lists to search: centroids in order of their distance to a query.
 //!
-//! All centroids are compared, in eight bits: of the list table of an index they are the part that
-//! is read for every query, so their bytes count. Eight bits lose less than a thousandth of the
+//! All centroids are compared, in eight bits with seven of the query: of the list table of an index they are
+//! the part that is read for every query, so their bytes count. So few bits lose about a thousandth of the
 //! norm; the exact distance is computed for lists that are searched.
 //!
 //! Lists are ranked by `|q - c|^2 + SPREAD * r^2`, where `r^2` is the mean squared distance of the
@@ -13,7 +13,7 @@ use nonius_simd::{BLOCK, Panels8, Vectorize, at_most, for_each_set};
 
 use super::format::{ListFactors, Parts};
 use crate::metric::Metric;
-use crate::train::{RowsI8, shifted_dot};
+use crate::train::{RowsI7, RowsI8, shifted_dot};
 
 /// The weight of a list's mean squared distance in its rank.
 const SPREAD: f64 = 0.5;
@@ -72,8 +72,7 @@ const LEAST_LEAD: usize = 4;
 /// Compares queries with all centroids.
 #[derive(Default)]
 pub(super) struct Ranking {
-    rows: RowsI8,
-    shifted: Vec<u8>,
+    rows: RowsI7,
     product: Vec<i32>,
     values: Vec<[f32; BLOCK]>,
     nearest: Nearest,
@@ -191,7 +190,7 @@ impl Ranking {
             return 0;
         }
         self.rows.quantize(parts.frame().dims, queries);
-        self.rows.multiply(parts.centroid_panels(), &mut self.shifted, &mut self.product);
+        self.rows.multiply(parts.centroid_panels(), &mut self.product);
         (size_of_val(&*parts.centroids_packed) + size_of_val(&*parts.list_factors)) as u64
     }
 

@@ -20,7 +20,7 @@ pub use device::{Accelerator, Closest, LoadedCentroids};
 pub(crate) use direct::Direct;
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
-pub(crate) use quantize::{ROUND, shifted_dot};
+pub(crate) use quantize::{ROUND, RowsI7, shifted_dot};
 pub use quantize::{RowsI8, RowsI16};
 pub(crate) use repair::{Buckets, NOWHERE};
 pub use rounding::Rounding;

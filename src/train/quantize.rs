@@ -1,5 +1,5 @@
 //! Rows of `f32` turned into rows of integers, operands of the integer matrix products:
-//! [`RowsI16`] for [`nonius_simd::gemm_i16`], [`RowsI8`] for [`nonius_simd::gemm_i8`].
+//! [`RowsI16`] for [`nonius_simd::gemm_i16`], [`RowsI7`] and [`RowsI8`] for [`nonius_simd::gemm_i8`].
 //!
 //! ## Sixteen bits
 //!
@@ -10,8 +10,9 @@
 //!
 //! ## Eight bits
 //!
-//! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The error
-//! of rounding is about `|x| |y| / (130 sqrt(dim))`.
+//! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The left operand
+//! has 7 ([`RowsI7`], largest magnitude 63): products of two such pairs fit into 16 bits, which AVX2 adds up
+//! in one step. The error of rounding is about `|x| |y| / (80 sqrt(dim))`.
 
 use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
 
@@ -21,6 +22,15 @@ const MAX_NORM: f64 = 32768.0;
 /// 1.5 * 2^23. Added to a float of magnitude below 2^22 it leaves the rounded integer (ties to
 /// even) in the low bits: rounding that every instruction set does with one addition.
 pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// The largest magnitude of a row of [`RowsI8`].
+const LARGEST: f32 = 127.0;
+
+/// The same of [`RowsI7`]; [`SHIFT`] more lies within 7 bits.
+const LARGEST_LEFT: f32 = 63.0;
+
+/// What values of a left operand carry, so that none is negative.
+const SHIFT: i8 = 64;
 
 /// Partial sums of a squared norm.
 const LANES: usize = 32;
@@ -150,6 +160,10 @@ impl RowsI8 {
     /// # Panics
     /// If `mean` is empty or `rows` is no whole number of rows.
     pub fn quantize_centred(&mut self, rows: &[f32], mean: &[f32]) {
+        self.run(rows, mean, LARGEST);
+    }
+
+    fn run(&mut self, rows: &[f32], mean: &[f32], largest: f32) {
         let dim = mean.len();
         assert!(dim > 0, "a row needs at least one value");
         let count = rows.len() / dim;
@@ -161,7 +175,7 @@ impl RowsI8 {
         self.sums.resize(count, 0);
         self.norms_sq.resize(count, 0.0);
         self.centred.resize(dim, 0.0);
-        level().vectorize(Quantize8 { rows, mean, out: self });
+        level().vectorize(Quantize8 { rows, mean, largest, out: self });
     }
 
     /// The number of rows.
@@ -193,32 +207,62 @@ impl RowsI8 {
     pub fn norms_sq(&self) -> &[f32] {
         &self.norms_sq
     }
+}
+
+/// Rows quantized to 7 bits: left operands of products with those of [`RowsI8`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowsI7 {
+    rows: RowsI8,
+    zeros: Vec<f32>,
+    shifted: Vec<u8>,
+}
+
+impl RowsI7 {
+    /// Replaces the contents by the quantized `rows` (a whole number of rows of `dim` values), as
+    /// [`RowsI8::quantize`] does.
+    pub(crate) fn quantize(&mut self, dim: usize, rows: &[f32]) {
+        self.zeros.resize(dim, 0.0);
+        self.rows.run(rows, &self.zeros, LARGEST_LEFT);
+    }
+
+    /// The number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    /// See [`RowsI8::inverse`].
+    pub(crate) fn inverse(&self) -> &[f32] {
+        self.rows.inverse()
+    }
+
+    /// See [`RowsI8::norms_sq`].
+    pub(crate) fn norms_sq(&self) -> &[f32] {
+        self.rows.norms_sq()
+    }
 
     /// Multiplies with all rows of a packed matrix, into `product` (`rows x panels.padded_rows()`), of
-    /// which [`shifted_dot`] makes inner products; `shifted` is a buffer.
-    pub(crate) fn multiply(
-        &self,
-        panels: Panels8<'_>,
-        shifted: &mut Vec<u8>,
-        product: &mut Vec<i32>,
-    ) {
+    /// which [`shifted_dot`] makes inner products.
+    pub(crate) fn multiply(&mut self, panels: Panels8<'_>, product: &mut Vec<i32>) {
+        let RowsI7 { rows, shifted, .. } = self;
         shifted.clear();
-        shifted.extend(self.values.iter().map(|&x| (x as u8) ^ 0x80));
-        product.resize(self.rows() * panels.padded_rows(), 0);
+        shifted.extend(rows.values.iter().map(|&x| (x + SHIFT) as u8));
+        product.resize(rows.rows() * panels.padded_rows(), 0);
         gemm_i8(shifted, panels, product);
     }
 }
 
-/// The inner product of integers of which [`RowsI8::multiply`] gave `product`, where every value of the
-/// left row carried 128 too much; `sum` is that of the right row's values.
+/// The inner product of integers of which [`RowsI7::multiply`] gave `product`, where every value of the
+/// left row carried [`SHIFT`] too much; `sum` is that of the right row's values.
 #[inline(always)]
 pub(crate) fn shifted_dot(product: i32, sum: i32) -> f32 {
-    product.wrapping_sub(sum.wrapping_mul(128)) as f32
+    product.wrapping_sub(sum.wrapping_mul(i32::from(SHIFT))) as f32
 }
 
 struct Quantize8<'a> {
     rows: &'a [f32],
     mean: &'a [f32],
+    /// What the largest magnitude of a row becomes.
+    largest: f32,
     out: &'a mut RowsI8,
 }
 
@@ -227,7 +271,7 @@ impl Vectorize for Quantize8<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Quantize8 { rows, mean, out } = self;
+        let Quantize8 { rows, mean, largest: most, out } = self;
         let RowsI8 { depth, values, inverse, sums, norms_sq, centred, .. } = out;
         let outs = values.chunks_exact_mut(*depth);
         for (i, (row, out)) in rows.chunks_exact(mean.len()).zip(outs).enumerate() {
@@ -236,7 +280,7 @@ impl Vectorize for Quantize8<'_> {
             let (values, padding) = out.split_at_mut(mean.len());
             padding.fill(0);
             if NORM_SQ_RANGE.contains(&norm_sq) {
-                let scale = 127.0 / largest;
+                let scale = most / largest;
                 let squares;
                 (sums[i], squares) = round_i8(centred, scale, values);
                 // With x the row and q the integers, `inverse * <x, q> = |x|^2`: rounding shall
@@ -245,7 +289,7 @@ impl Vectorize for Quantize8<'_> {
                 inverse[i] = 2.0 * norm_sq / (norm_sq * scale + squares as f32 / scale);
                 norms_sq[i] = norm_sq;
             } else {
-                (inverse[i], norms_sq[i]) = quantize_extreme_i8(row, mean, values);
+                (inverse[i], norms_sq[i]) = quantize_extreme_i8(row, mean, most, values);
                 sums[i] = values.iter().map(|&v| i32::from(v)).sum();
             }
         }
@@ -287,17 +331,18 @@ fn round_i8(x: &[f32], scale: f32, out: &mut [i8]) -> (i32, i32) {
 
 /// As [`quantize_extreme`], to eight bits.
 #[cold]
-fn quantize_extreme_i8(row: &[f32], mean: &[f32], out: &mut [i8]) -> (f32, f32) {
+fn quantize_extreme_i8(row: &[f32], mean: &[f32], most: f32, out: &mut [i8]) -> (f32, f32) {
     let values = || row.iter().zip(mean).map(|(&x, &mean)| f64::from(x) - f64::from(mean));
     let norm_sq: f64 = values().map(|x| x * x).sum();
     let largest = values().fold(0.0, |largest, x| x.abs().max(largest));
-    let inverse = (largest / 127.0) as f32;
+    let most = f64::from(most);
+    let inverse = (largest / most) as f32;
     out.fill(0);
     if !norm_sq.is_finite() || inverse == 0.0 {
         return (0.0, if norm_sq.is_nan() { f32::INFINITY } else { norm_sq as f32 });
     }
     for (out, x) in out.iter_mut().zip(values()) {
-        *out = (x * (127.0 / largest)).round_ties_even() as i8;
+        *out = (x * (most / largest)).round_ties_even() as i8;
     }
     (inverse, norm_sq as f32)
 }

@@ -374,7 +374,6 @@ impl Members<'_> {
 mod tests {
     use super::*;
     use crate::quantizer::additive::cut;
-    use crate::quantizer::additive::encode::Effort;
     use crate::quantizer::additive::parts::PartScratch;
     use crate::random::Random;
 
@@ -414,8 +413,7 @@ mod tests {
                 .collect();
             let mut codebooks = Codebooks::new(&parts, &centroids);
             let (mut codes, mut left) = (vec![0; rows * columns], vec![0.0; vectors.len()]);
-            let effort = Effort { beam: 3, sweeps: 1 };
-            codebooks.encode(&vectors, effort, &mut PartScratch::default(), &mut codes, &mut left);
+            codebooks.encode(&vectors, 3, &mut PartScratch::default(), &mut codes, &mut left);
             let mut before = loss(ratio, dims, &left, &directions);
             for round in 0..3 {
                 let scratch = &mut Scratch::default();

@@ -22,6 +22,12 @@ const DIMS: usize = 8;
 /// hundred paths, then fit into the second cache.
 const TILE: usize = 64;
 
+/// Products that are added up in 16 bits, before their sum goes on in 32: none is larger than this part of what those hold.
+const TOGETHER: usize = 4;
+
+/// The row of a table that is not there.
+const ZEROS: [i16; TILE] = [0; TILE];
+
 /// Products in a cache line.
 const LINE: usize = 64 / size_of::<i16>();
 
@@ -82,21 +88,27 @@ impl Cross {
         let width = TILE.min(self.centroids);
         let count = paths.len() / level_number;
         sums.resize(count * width, 0);
-        let share = (self.centroids * width).div_ceil(count.max(1)).next_multiple_of(LINE);
-        let tiles = products.chunks_exact(level_number * self.centroids * width);
+        let table = self.centroids * width;
+        let share = (TOGETHER * table).div_ceil(count.max(1)).next_multiple_of(LINE);
+        let tiles = products.chunks_exact(level_number * table);
         for (tile, products) in tiles.enumerate() {
             sums.fill(0);
-            let mut tables = products.chunks_exact(self.centroids * width).enumerate();
-            while let Some((before, table)) = tables.next() {
-                // The rows of a table are read here and there; what comes next is asked for as it lies in memory.
-                let mut coming = tables.clone().next().unwrap_or_default().1.chunks(share);
+            let mut groups = products.chunks(TOGETHER * table).enumerate();
+            while let Some((group, tables)) = groups.next() {
+                // The rows of tables are read here and there; what comes next is asked for as it lies in memory.
+                let mut coming = groups.clone().next().unwrap_or_default().1.chunks(share);
                 let paths = paths.chunks_exact(level_number);
                 for (path, sums) in paths.zip(sums.chunks_exact_mut(width)) {
                     prefetch_later(coming.next().unwrap_or_default());
-                    let row = &table[usize::from(path[before]) * width..][..width];
-                    for (sum, &product) in sums.iter_mut().zip(row) {
-                        *sum += i32::from(product);
-                    }
+                    let codes = &path[group * TOGETHER..];
+                    let row =
+                        |number: usize| match (tables.get(number * table..), codes.get(number)) {
+                            (Some(table), Some(&code)) => {
+                                &table[usize::from(code) * width..][..width]
+                            }
+                            _ => &ZEROS[..width],
+                        };
+                    add_rows([row(0), row(1), row(2), row(3)], sums);
                 }
             }
             let scores = scores.chunks_exact_mut(self.centroids);
@@ -109,7 +121,17 @@ impl Cross {
     }
 }
 
-/// Rounds inner products to 16 bits, and returns what a unit of them is worth.
+/// Adds rows of products to sums.
+#[inline(always)]
+fn add_rows(rows: [&[i16]; TOGETHER], sums: &mut [i32]) {
+    let [a, b, c, d] = rows;
+    let rows = a.iter().zip(b).zip(c.iter().zip(d));
+    for (sum, ((a, b), (c, d))) in sums.iter_mut().zip(rows) {
+        *sum += i32::from(a.wrapping_add(*b).wrapping_add(c.wrapping_add(*d)));
+    }
+}
+
+/// Rounds inner products to what 16 bits hold of a sum of several, and returns what a unit of them is worth.
 struct Round<'a> {
     rows: &'a RowsI16,
     /// What each column is multiplied by.
@@ -132,7 +154,7 @@ impl Vectorize for Round<'_> {
                 largest = if size > largest { size } else { largest };
             }
         }
-        let unit = largest / f32::from(i16::MAX);
+        let unit = largest / (i16::MAX as usize / TOGETHER) as f32;
         let scale = if unit > 0.0 { unit.recip() } else { 0.0 };
         let width = TILE.min(columns);
         let tiles = products.chunks_exact_mut(rows.rows() * width);

@@ -24,20 +24,12 @@ pub(crate) struct Encoder {
     pub(crate) codebooks: Codebooks,
     /// What estimates take from what codes leave.
     pub(super) estimate: Estimate,
-    pub(super) effort: Effort,
+    /// Sums that the search keeps after every level.
+    pub(super) beam: usize,
     /// How much more errors along a vector count, if they do; see [`anisotropic`].
     pub(super) ratio: Option<f32>,
     /// The rotated mean: what is added to a vector relative to the mean for its direction.
     pub(super) rotated_mean: Vec<f32>,
-}
-
-/// How hard the encoder tries.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Effort {
-    /// Sums that the search keeps after every level.
-    pub(super) beam: usize,
-    /// How often every level is chosen again, given the others.
-    pub(super) sweeps: usize,
 }
 
 /// Buffers for encoding, one set a thread.
@@ -126,7 +118,7 @@ impl Encoder {
             }
             codes.resize(count * columns, 0);
             left.resize(count * dims, 0.0);
-            self.codebooks.encode(o, self.effort, parts, codes, left);
+            self.codebooks.encode(o, self.beam, parts, codes, left);
             if let Some(ratio) = self.ratio {
                 directions.clone_from(o);
                 if frame.additive.bytes == 0 {

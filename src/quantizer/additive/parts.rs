@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use nonius_simd::Panels;
 
-use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
 
 /// Dimensions that are encoded by themselves, and the bytes of the code for them: its columns.
@@ -143,15 +142,14 @@ impl Codebooks {
     pub(super) fn encode(
         &self,
         vectors: &[f32],
-        effort: Effort,
+        beam: usize,
         scratch: &mut PartScratch,
         codes: &mut [u16],
         residuals: &mut [f32],
     ) {
-        let Effort { beam, sweeps } = effort;
         let (dims, columns) = (self.dims(), self.columns());
         if let [levels] = &self.levels[..] {
-            levels.encode(vectors, beam, sweeps, &mut scratch.beam, codes, residuals);
+            levels.encode(vectors, beam, &mut scratch.beam, codes, residuals);
             return;
         }
         let rows = vectors.len() / dims;
@@ -160,7 +158,7 @@ impl Codebooks {
             scratch.codes.resize(rows * part.levels, 0);
             scratch.residuals.resize(rows * part.dims, 0.0);
             let PartScratch { beam: buffers, vectors, codes: own, residuals: left } = scratch;
-            levels.encode(vectors, beam, sweeps, buffers, own, left);
+            levels.encode(vectors, beam, buffers, own, left);
             scatter(part.columns(), own, codes, columns);
             scatter(part.range(), left, residuals, dims);
         }
@@ -214,8 +212,7 @@ mod tests {
             let codebooks = Codebooks::new(&parts, &centroids);
             assert_eq!((codebooks.dims(), codebooks.columns()), (dims, columns));
             let (mut codes, mut left) = (vec![0; 70 * columns], vec![0.0; vectors.len()]);
-            let effort = Effort { beam: 4, sweeps: 1 };
-            codebooks.encode(&vectors, effort, &mut PartScratch::default(), &mut codes, &mut left);
+            codebooks.encode(&vectors, 4, &mut PartScratch::default(), &mut codes, &mut left);
             for (v, vector) in vectors.chunks_exact(dims).enumerate() {
                 let code = &codes[v * columns..(v + 1) * columns];
                 let mut sum = vec![0.0; dims];

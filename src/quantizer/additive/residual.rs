@@ -4,7 +4,6 @@ use nonius_simd::Vectorize;
 use rayon::prelude::*;
 
 use super::CENTROIDS;
-use super::encode::Effort;
 use super::levels::{BeamScratch, Levels};
 use super::parts::Part;
 use crate::error::BuildError;
@@ -54,8 +53,8 @@ const COLUMNS: usize = 16;
 const REVIVALS: usize = 8;
 const FEW_USES: u32 = 4;
 
-/// What the search takes pains for while codebooks are still to change.
-const TRAINING: Effort = Effort { beam: 4, sweeps: 1 };
+/// Sums that the search keeps after every level while codebooks are still to change.
+const TRAINING_BEAM: usize = 5;
 
 /// Codebooks and the codes of the training vectors.
 pub(super) struct Begun {
@@ -166,44 +165,48 @@ impl Begun {
     }
 
     /// Fits all levels to the codes of the vectors (`rows x dims`) once more, and chooses these anew,
-    /// [`ROUNDS`] times, if there is more than one; returns the centroids, of which the encoder, with its
-    /// `effort`, uses all if it can.
+    /// [`ROUNDS`] times, if there is more than one; returns the centroids, and whether some have so few vectors
+    /// that the encoder may use none of them ([`use_all`]).
     pub(super) fn finish(
         self,
         &Part { dims, centroids: most, .. }: &Part,
         vectors: &[f32],
         weights: Option<&[f32]>,
-        effort: Effort,
         progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
-    ) -> Result<Vec<f32>, BuildError> {
+    ) -> Result<(Vec<f32>, bool), BuildError> {
         let Begun { levels, mut centroids, mut codes, .. } = self;
         if levels == 1 {
-            return Ok(centroids);
+            return Ok((centroids, false));
         }
         for round in 0..ROUNDS {
             progress(round)?;
             fit(dims, levels, vectors, weights, &codes, &mut centroids);
             let found = Levels::new(dims, most, &centroids).with_tables();
-            let left = encode(&found, vectors, TRAINING, &mut codes);
+            let left = encode(&found, vectors, TRAINING_BEAM, &mut codes);
             revive(dims, levels, &left, &mut codes, &mut centroids);
         }
         fit(dims, levels, vectors, weights, &codes, &mut centroids);
-        // The fit shortens a centroid of one vector so much that it may be of no use again, and the encoder
-        // searches harder: where centroids have few vectors (most of a sample are copies, say), the encoder
-        // itself shows which are left, and no fit follows.
-        let rare =
-            |codes: &[u16]| count_uses(levels, most, codes).iter().any(|&uses| uses < FEW_USES);
-        for _ in 0..REVIVALS {
-            if !rare(&codes) {
-                break;
-            }
-            let found = Levels::new(dims, most, &centroids).with_tables();
-            let left = encode(&found, vectors, effort, &mut codes);
-            if revive(dims, levels, &left, &mut codes, &mut centroids) == 0 {
-                break;
-            }
+        let rare = count_uses(levels, most, &codes).iter().any(|&uses| uses < FEW_USES);
+        Ok((centroids, rare))
+    }
+}
+
+/// Sees to it that the encoder uses all centroids, if it can: a fit shortens one of a single vector so much that it
+/// may be of no use again. Where centroids have few vectors (most of a sample are copies, say), the encoder itself, with
+/// its `beam`, shows which are left, and no fit follows.
+pub(super) fn use_all(
+    &Part { dims, levels, centroids: most, .. }: &Part,
+    vectors: &[f32],
+    beam: usize,
+    centroids: &mut [f32],
+) {
+    let mut codes = vec![0; vectors.len() / dims * levels];
+    for _ in 0..REVIVALS {
+        let found = Levels::new(dims, most, centroids).with_tables();
+        let left = encode(&found, vectors, beam, &mut codes);
+        if revive(dims, levels, &left, &mut codes, centroids) == 0 {
+            break;
         }
-        Ok(centroids)
     }
 }
 
@@ -285,7 +288,7 @@ fn cluster(
 }
 
 /// Encodes vectors; returns what codes leave of them.
-fn encode(found: &Levels, vectors: &[f32], effort: Effort, codes: &mut [u16]) -> Vec<f32> {
+fn encode(found: &Levels, vectors: &[f32], beam: usize, codes: &mut [u16]) -> Vec<f32> {
     let (dims, levels) = (found.dims(), found.levels());
     let mut left = vec![0.0; vectors.len()];
     vectors
@@ -293,7 +296,7 @@ fn encode(found: &Levels, vectors: &[f32], effort: Effort, codes: &mut [u16]) ->
         .zip(codes.par_chunks_mut(TASK * levels))
         .zip(left.par_chunks_mut(TASK * dims))
         .for_each_init(BeamScratch::default, |scratch, ((vectors, codes), left)| {
-            found.encode(vectors, effort.beam, effort.sweeps, scratch, codes, left);
+            found.encode(vectors, beam, scratch, codes, left);
         });
     left
 }

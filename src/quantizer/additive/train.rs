@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::encode::{Effort, EncodeScratch, Encoder};
+use super::encode::{EncodeScratch, Encoder};
 use super::parts::{Codebooks, Part, PartScratch, columns_of, cut, gather, scatter};
 use super::residual::{self, ROUNDS, energy};
 use super::rotation;
@@ -22,13 +22,12 @@ use crate::train::Pca;
 /// Rows that one task encodes.
 const TASK: usize = 256;
 
-/// The effort that stands for an [`Encoding`], with another beam if one is asked for.
-fn effort(encoding: Encoding, beam: Option<usize>) -> Effort {
-    let (usual, sweeps) = match encoding {
-        Encoding::Full => (5, 1),
-        Encoding::Fast => (3, 1),
-    };
-    Effort { beam: beam.unwrap_or(usual), sweeps }
+/// The beam that stands for an [`Encoding`].
+fn usual_beam(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Full => 5,
+        Encoding::Fast => 3,
+    }
 }
 
 /// How a quantizer turns dimensions.
@@ -170,15 +169,17 @@ pub(crate) fn train(
     parts = shorter;
 
     let columns = columns_of(&parts);
-    let effort = effort(encoding, beam);
-    let mut centroids = Vec::with_capacity(parts.len());
+    let beam = beam.unwrap_or_else(|| usual_beam(encoding));
+    let (mut centroids, mut rare) = (Vec::with_capacity(parts.len()), Vec::new());
     let mut own = Vec::new();
     for (part, begun) in parts.iter().zip(begun) {
         gather(&vectors, dims, part.range(), &mut own);
         let steps = learnt + columns + last;
         let done = learnt + columns;
         let mut report = |round| progress(done + round, steps);
-        centroids.push(begun.finish(part, &own, set.weights, effort, &mut report)?);
+        let (of_part, has_rare) = begun.finish(part, &own, set.weights, &mut report)?;
+        centroids.push(of_part);
+        rare.push(has_rare);
     }
 
     // Rounding to integers, of vectors and of list centroids, wants even dimensions.
@@ -197,6 +198,12 @@ pub(crate) fn train(
             (rotation, turned)
         }
     };
+    for ((part, centroids), rare) in parts.iter().zip(&mut centroids).zip(rare) {
+        if rare {
+            gather(&vectors, dims, part.range(), &mut own);
+            residual::use_all(part, &own, beam, centroids);
+        }
+    }
     let ratio = anisotropic.map(|threshold| anisotropic::ratio(threshold, dim));
     let directions = ratio.map(|_| {
         let mut directions = match factorless {
@@ -210,7 +217,7 @@ pub(crate) fn train(
         for round in 0..anisotropic::ROUNDS {
             progress(learnt + columns + ROUNDS + round, learnt + columns + last)?;
             let codebooks = Codebooks::new(&parts, &centroids);
-            let (codes, mut left) = encode(&codebooks, &vectors, effort, Some((ratio, directions)));
+            let (codes, mut left) = encode(&codebooks, &vectors, beam, Some((ratio, directions)));
             let weights = set.weights;
             anisotropic::fit(&parts, ratio, directions, weights, &codes, &mut left, &mut centroids);
         }
@@ -225,7 +232,7 @@ pub(crate) fn train(
                 rows.iter().flat_map(|row| of_row(row).iter().copied()).collect()
             };
             let some = directions.as_deref().map(of_rows);
-            encode(&codebooks, &of_rows(&vectors), effort, ratio.zip(some.as_deref())).1
+            encode(&codebooks, &of_rows(&vectors), beam, ratio.zip(some.as_deref())).1
         })
     };
     let mut encoder = Encoder {
@@ -248,7 +255,7 @@ pub(crate) fn train(
         rotation,
         codebooks,
         estimate,
-        effort,
+        beam,
         ratio,
     };
     if matches!(additive_bytes, 1 | 2) {
@@ -296,7 +303,7 @@ fn found_range(encoder: &Encoder, set: &TrainingSet<'_>) -> (f32, f32) {
 fn encode(
     codebooks: &Codebooks,
     vectors: &[f32],
-    effort: Effort,
+    beam: usize,
     anisotropic: Option<(f32, &[f32])>,
 ) -> (Vec<u16>, Vec<f32>) {
     let (dims, columns) = (codebooks.dims(), codebooks.columns());
@@ -310,7 +317,7 @@ fn encode(
         .for_each_init(
             || (PartScratch::default(), anisotropic::Scratch::default()),
             |(scratch, buffers), (task, ((vectors, codes), left))| {
-                codebooks.encode(vectors, effort, scratch, codes, left);
+                codebooks.encode(vectors, beam, scratch, codes, left);
                 if let Some((ratio, directions)) = anisotropic {
                     let directions = &directions[task * TASK * dims..][..vectors.len()];
                     anisotropic::choose(codebooks, ratio, directions, buffers, codes, left);
