@@ -37,7 +37,8 @@ def parser():
     quality.add_argument("--peers", choices=("all", "none"), default="all")
     quality.add_argument("--codecs", help="of peers, such as pq:16,eden:4 [default: all]")
     quality.add_argument("--bytes", default="16,24,32,48,64,96", help="of PQ, OPQ and RQ")
-    quality.add_argument("--train-rows", type=int, default=65_536, help="that peers train on; as many as Nonius at most does")
+    quality.add_argument("--train-rows", type=int, default=65_536,
+                         help="that peers train on; Nonius takes as many")
     quality.add_argument("--slow-queries", type=int, default=200,
                          help="for codecs with estimators of their own, which take long (EDEN, RaBitQ)")
 

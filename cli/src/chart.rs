@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (1200, 520);
 const LEAST_ERROR: f64 = 1e-7;
 
 /// Colours that are told apart on white, in print and by most eyes.
-const COLORS: [RGBColor; 7] = [
+const COLORS: [RGBColor; 10] = [
     RGBColor(0, 90, 181),
     RGBColor(213, 94, 0),
     RGBColor(0, 140, 100),
@@ -23,6 +23,9 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
     RGBColor(86, 180, 233),
     RGBColor(150, 110, 0),
+    RGBColor(230, 159, 0),
+    RGBColor(120, 20, 20),
+    RGBColor(0, 0, 0),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -115,8 +115,7 @@ pub struct IndexConfig {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Encoding {
-    /// Three steps and a sweep of adjustment: the paper's quality or better. For RVQ a beam of five,
-    /// and every level chosen again once.
+    /// Three steps and a sweep of adjustment: the paper's quality or better. For RVQ a beam of five.
     #[default]
     Full,
     /// Two steps and next to no sweep, and eight bits of the rotation for the segments whose codes

@@ -12,7 +12,7 @@
 //!
 //! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The left operand
 //! has 7 ([`RowsI7`], largest magnitude 63): products of two such pairs fit into 16 bits, which AVX2 adds up
-//! in one step. The error of rounding is about `|x| |y| / (80 sqrt(dim))`.
+//! in one step. The error of rounding is about `|x| |y| / (60 sqrt(dim))`.
 
 use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
 
@@ -613,6 +613,38 @@ mod tests {
         // Differences that overflow f32 still make sense.
         quantized.quantize_centred(&[3e38, 1.0], &[-3e38, 0.0]);
         assert_eq!(quantized.values(), [127, 0, 0, 0]);
+    }
+
+    #[test]
+    fn products_of_seven_and_eight_bits_are_close() {
+        for dim in [1, 3, 16, 33, 384] {
+            let (x, y) = (gaussian(20, dim, 9), gaussian(9, dim, 10));
+            let (mut left, mut right) = (RowsI7::default(), RowsI8::default());
+            left.quantize(dim, &x);
+            right.quantize(dim, &y);
+            let packed = Panels8::pack(9, right.depth(), right.values());
+            let panels = Panels8::new(9, right.depth(), &packed);
+            let products = || {
+                let (mut left, mut product) = (left.clone(), Vec::new());
+                left.multiply(panels, &mut product);
+                product
+            };
+            let product = with_level(nonius_simd::Level::Scalar, products);
+            for level in available() {
+                assert_eq!(with_level(level, products), product, "{level}");
+            }
+            for i in 0..left.rows() {
+                for j in 0..9 {
+                    let exact = nonius_simd::dot_f32(&x[i * dim..][..dim], &y[j * dim..][..dim]);
+                    let dot = shifted_dot(product[i * panels.padded_rows() + j], right.sums()[j]);
+                    let found = dot * left.inverse()[i] * right.inverse()[j];
+                    let scale = (left.norms_sq()[i] * right.norms_sq()[j]).sqrt();
+                    // Five times what it is on average.
+                    let bound = 5.0 * scale / (56.0 * (dim as f32).sqrt());
+                    assert!((found - exact).abs() <= bound, "dim {dim}: {found} for {exact}");
+                }
+            }
+        }
     }
 
     #[test]
