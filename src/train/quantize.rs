@@ -1,5 +1,5 @@
 //! Rows of `f32` turned into rows of integers, operands of the integer matrix products:
-//! [`RowsI16`] for [`nonius_simd::gemm_i16`], [`RowsI7`] and [`RowsI8`] for [`nonius_simd::gemm_i8`].
+//! [`RowsI16`] for [`nonius_simd::gemm_i16`], `RowsI7` and [`RowsI8`] for [`nonius_simd::gemm_i8`].
 //!
 //! ## Sixteen bits
 //!
@@ -11,7 +11,7 @@
 //! ## Eight bits
 //!
 //! Here s makes the largest magnitude of a row 127, which is as fine as 8 bits can be. The left operand
-//! has 7 ([`RowsI7`], largest magnitude 63): products of two such pairs fit into 16 bits, which AVX2 adds up
+//! has 7 (`RowsI7`, largest magnitude 63): products of two such pairs fit into 16 bits, which AVX2 adds up
 //! in one step. The error of rounding is about `|x| |y| / (60 sqrt(dim))`.
 
 use nonius_simd::{Panels, Panels8, Vectorize, gemm_i8, gemm_i16, level};
