@@ -104,13 +104,20 @@ matrix_kernel!(
     dot = dot_i16, sum = i32, load = load, store = store,
 );
 
-/// The four columns of a step, each of 8 rows in 32 bits, widened to 16: the first and third, and
-/// the second and fourth. `vpmaddubsw` would save the widening, but saturates.
+/// The four columns of a step, each of 8 rows in 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads_i8(values: &[i8; 64]) -> [__m256i; 2] {
+    let [low, high] = halves(values);
+    [load_i8(low), load_i8(high)]
+}
+
+/// The same widened to 16 bits: the first and third, and the second and fourth. `vpmaddubsw` would
+/// save the widening, but saturates unless the left operand has no more than 7 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn columns_i8(values: &[i8; 64]) -> [[__m256i; 2]; 2] {
-    let [low, high] = halves(values);
-    [load_i8(low), load_i8(high)].map(|quads| {
+    quads_i8(values).map(|quads| {
         [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quads)), _mm256_srai_epi16::<8>(quads)]
     })
 }
@@ -144,14 +151,6 @@ matrix_kernel!(
     dot = dot_i8, sum = i32, load = load, store = store,
 );
 
-/// The four columns of a step, each of 8 rows.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn quads_i8(values: &[i8; 64]) -> [__m256i; 2] {
-    let [low, high] = halves(values);
-    [load_i8(low), load_i8(high)]
-}
-
 #[inline]
 #[target_feature(enable = "avx2")]
 fn broadcast_quad(quad: [u8; 4]) -> __m256i {
@@ -180,7 +179,7 @@ matrix_kernel!(
     dot = dot_u7, sum = i32, load = load, store = store,
 );
 
-/// By what the left operand holds: most have 7 bits.
+/// By what the left operand holds.
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
 pub(crate) fn gemm_i8(a: &[u8], depth: usize, b: &[i8], c: &mut [i32]) {
     if a.iter().fold(0, |all, x| all | x) < 128 {

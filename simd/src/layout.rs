@@ -194,8 +194,8 @@ impl<'a> Panels8<'a> {
 ///
 /// `a` is row-major, `m x b.padded_depth()`; `c` is row-major, `m x b.padded_rows()`, overwritten.
 /// For signed values `x`, store `x + 128` in `a` and subtract 128 times the sum of row `j` of `b`
-/// from the results; or `x + 64`, of 7 bits: where no value of `a` exceeds 127, AVX2 is almost twice as
-/// fast. The sums do not overflow while the depth is 65,793 at most
+/// from the results; or `x + 64`, of 7 bits: where no value of `a` exceeds 127, AVX2 has a faster kernel.
+/// The sums do not overflow while the depth is 65,793 at most
 /// (255 * 128 * 65,793 < 2^31).
 ///
 /// # Panics

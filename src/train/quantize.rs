@@ -147,9 +147,13 @@ impl RowsI8 {
     /// # Panics
     /// If `dim` is 0 or `rows` is no whole number of rows.
     pub fn quantize(&mut self, dim: usize, rows: &[f32]) {
+        self.run_as_they_are(dim, rows, LARGEST);
+    }
+
+    fn run_as_they_are(&mut self, dim: usize, rows: &[f32], largest: f32) {
         let mut zeros = std::mem::take(&mut self.zeros);
         zeros.resize(dim, 0.0);
-        self.quantize_centred(rows, &zeros);
+        self.run(rows, &zeros, largest);
         self.zeros = zeros;
     }
 
@@ -213,7 +217,6 @@ impl RowsI8 {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowsI7 {
     rows: RowsI8,
-    zeros: Vec<f32>,
     shifted: Vec<u8>,
 }
 
@@ -221,8 +224,7 @@ impl RowsI7 {
     /// Replaces the contents by the quantized `rows` (a whole number of rows of `dim` values), as
     /// [`RowsI8::quantize`] does.
     pub(crate) fn quantize(&mut self, dim: usize, rows: &[f32]) {
-        self.zeros.resize(dim, 0.0);
-        self.rows.run(rows, &self.zeros, LARGEST_LEFT);
+        self.rows.run_as_they_are(dim, rows, LARGEST_LEFT);
     }
 
     /// The number of rows.
@@ -243,7 +245,7 @@ impl RowsI7 {
     /// Multiplies with all rows of a packed matrix, into `product` (`rows x panels.padded_rows()`), of
     /// which [`shifted_dot`] makes inner products.
     pub(crate) fn multiply(&mut self, panels: Panels8<'_>, product: &mut Vec<i32>) {
-        let RowsI7 { rows, shifted, .. } = self;
+        let RowsI7 { rows, shifted } = self;
         shifted.clear();
         shifted.extend(rows.values.iter().map(|&x| (x + SHIFT) as u8));
         product.resize(rows.rows() * panels.padded_rows(), 0);

@@ -101,13 +101,12 @@ impl Cross {
                 for (path, sums) in paths.zip(sums.chunks_exact_mut(width)) {
                     prefetch_later(coming.next().unwrap_or_default());
                     let codes = &path[group * TOGETHER..];
-                    let row =
-                        |number: usize| match (tables.get(number * table..), codes.get(number)) {
-                            (Some(table), Some(&code)) => {
-                                &table[usize::from(code) * width..][..width]
-                            }
-                            _ => &ZEROS[..width],
-                        };
+                    let row = |number: usize| match codes.get(number) {
+                        Some(&code) => {
+                            &tables[number * table + usize::from(code) * width..][..width]
+                        }
+                        None => &ZEROS[..width],
+                    };
                     add_rows([row(0), row(1), row(2), row(3)], sums);
                 }
             }
