@@ -18,11 +18,15 @@ KINDS = {
     1: "meta", 2: "mean", 3: "rotation", 4: "segments", 5: "centroids", 6: "centroids-packed",
     7: "list-table", 8: "scan", 9: "rest", 10: "ids", 11: "kept", 12: "rotation-scales",
     13: "list-factors", 14: "spilled", 15: "codebooks", 16: "codebook-scales",
-    17: "codebook-offsets", 18: "ranges", 19: "list-checksums",
+    17: "codebook-offsets", 18: "ranges", 19: "list-checksums", 20: "outlier-positions",
+    21: "outlier-vectors",
 }
 
 # The kinds that only some quantizers have.
 OWN_KINDS = {"segments", "codebooks", "codebook-scales", "codebook-offsets", "ranges"}
+
+# The kinds that are both there or both missing.
+OUTLIERS = {"outlier-positions", "outlier-vectors"}
 
 
 def crc32c_table():
@@ -96,6 +100,8 @@ class Index:
             part[name] = data[offset:end]
             expect(f"{name}: checksum", checksum, crc32c(part[name]))
         expect("end of the file", end, len(data))
+        if not OUTLIERS & set(part):
+            part.update((name, b"") for name in OUTLIERS)
         expect("kinds", sorted(part), sorted(set(KINDS.values()) - OWN_KINDS | self.KINDS_OF_ITS_OWN))
 
         # Meta, and how codes lie in `scan` and `rest`.
@@ -138,6 +144,7 @@ class Index:
             "rest": self.count * self.rest_bytes,
             "ids": self.count * self.id_bytes,
             "kept": self.count * dim * [0, 2, 4][keep],
+            "outlier-vectors": len(part["outlier-positions"]) // 8 * 4 * dim,
         }
         for name, length in lengths.items():
             expect(f"length of {name}", len(part[name]), length)
@@ -197,6 +204,10 @@ class Index:
         self.position = {id_: position for position, id_ in enumerate(ids)}
         expect("different ids", len(self.position), self.count)
         self.keep, self.kept_bytes = keep, part["kept"]
+        positions, values = array("Q", part["outlier-positions"]), array("f", part["outlier-vectors"])
+        expect("order of outliers", list(positions), sorted(set(positions)))
+        self.outliers = {position: values[n * dim:(n + 1) * dim]
+                         for n, position in enumerate(positions)}
 
     def kept(self, position):
         size, code = (2, "e") if self.keep == 1 else (4, "f")
@@ -259,6 +270,13 @@ class Index:
         inner_product = self.metric == 1
         alpha = 1 if inner_product else 2
         return (-dot(query, self.mean) if inner_product else dot(q, q)) - alpha * dot(q, c), alpha
+
+    def exact(self, rotated, position):
+        """The distance of an outlier."""
+        query, values = rotated[0], self.outliers[position]
+        if self.metric == 1:
+            return self.distance(-dot(query, values))
+        return self.distance(sum((a - b) ** 2 for a, b in zip(query, values)))
 
     def distance(self, key):
         if self.metric == 0:
@@ -591,7 +609,11 @@ def main():
         rotated = index.rotate(query)
         norm = sqrt(dot(rotated[1], rotated[1]))
         for id_, distance in zip(ids, row):
-            estimate, excess = index.estimate(rotated, index.position[id_])
+            position = index.position[id_]
+            if position in index.outliers:
+                estimate, excess = index.exact(rotated, position), 0
+            else:
+                estimate, excess = index.estimate(rotated, position)
             worst = max(worst, abs(estimate - distance))
             close(f"distance of id {id_}", estimate, distance,
                   3e-4 * norm / index.scale ** 2 + 1e-4 * abs(distance))
@@ -600,17 +622,29 @@ def main():
     if above > 0.05 * compared:
         sys.exit(f"{above} of {compared} lower bounds lie above their estimates")
     decoded = lost = 0.0
+    errors = []
     if index.keep:
         for position in range(0, index.count, max(index.count // 10, 1)):
             kept, vector = index.kept(position), index.decode(position)
             spread = [k - m / index.scale for k, m in zip(kept, index.mean)]
             decoded += dot(spread, spread)
-            lost += sum((a - b) ** 2 for a, b in zip(vector, kept))
+            error = sum((a - b) ** 2 for a, b in zip(vector, kept))
+            lost += error
+            if position not in index.outliers:
+                errors.append(error)
+        for position, exact in list(index.outliers.items())[:10]:
+            kept, vector = index.kept(position), index.decode(position)
+            for i in range(index.dim):
+                close(f"value {i} of the outlier at {position}", exact[i] / index.scale, kept[i],
+                      1e-3 * abs(kept[i]) + 1e-7)
+            error = sum((a - b) ** 2 for a, b in zip(vector, kept))
+            if error < 0.99 * max(errors):
+                sys.exit(f"outlier at {position}: its code loses {error}, others {max(errors)}")
         if not lost < 0.5 * decoded:
             sys.exit(f"decoding loses {lost} of {decoded}")
     share = f"{lost / decoded:.5f} of their energy lost" if decoded else "nothing kept"
     print(f"{compared} distances agree within {worst:.2g}; decoded vectors: {share};"
-          f" {index.spilled} copies")
+          f" {index.spilled} copies, {len(index.outliers)} outliers")
 
 
 main()

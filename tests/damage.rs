@@ -319,6 +319,8 @@ fn extreme_parameter(bytes: &mut [u8], places: &[Place], random: &mut Random) ->
         kind::CODEBOOK_SCALES,
         kind::CODEBOOK_OFFSETS,
         kind::SPILLED,
+        kind::OUTLIER_POSITIONS,
+        kind::OUTLIER_VECTORS,
     ];
     let there: Vec<Place> = small
         .iter()

@@ -49,6 +49,10 @@ pub mod kind {
     pub const RANGES: u32 = 18;
     /// A checksum of each list.
     pub const LIST_CHECKSUMS: u32 = 19;
+    /// The positions of vectors that are kept whole.
+    pub const OUTLIER_POSITIONS: u32 = 20;
+    /// These vectors.
+    pub const OUTLIER_VECTORS: u32 = 21;
 }
 
 /// Where a section lies.
@@ -154,8 +158,11 @@ pub fn quantizer_kind(spec: QuantizerSpec) -> usize {
 /// The number of vectors in each of the [`samples`].
 pub const ROWS: usize = 150;
 
+/// The quantizers of [`samples`] with outliers.
+const WITH_OUTLIERS: [&str; 2] = ["saq:3.5", "pq:6B"];
+
 /// A valid file of every shape: with and without lists, copies, kept vectors, dropped dimensions, wide
-/// ids, additive factors of one, two and four bytes, and both kinds of codes. Each has a name.
+/// ids, additive factors of one, two and four bytes, outliers, and all kinds of codes. Each has a name.
 ///
 /// # Panics
 /// If one cannot be built.
@@ -192,10 +199,14 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::InnerProduct, "lvq:8", 1, 0.0, Keep::F16, &wide, &small),
         (Metric::L2, "f16", 1, 0.0, Keep::None, &wide, &small),
         (Metric::InnerProduct, "bf16", 6, 0.5, Keep::F16, &base, &large),
+        (Metric::L2, WITH_OUTLIERS[0], 5, 1.0, Keep::F16, &wide, &small),
+        (Metric::InnerProduct, WITH_OUTLIERS[1], 1, 0.0, Keep::None, &wide, &large),
     ]
     .into_iter()
     .map(|(metric, quantizer, nlist, spill, keep, base, ids)| {
-        let config = IndexConfig { keep, spill, ..config(metric, quantizer, nlist) };
+        let outlier_bytes = if WITH_OUTLIERS.contains(&quantizer) { 9.0 } else { 0.0 };
+        let config = config(metric, quantizer, nlist);
+        let config = IndexConfig { keep, spill, outlier_bytes, ..config };
         let (index, _) = IndexBuilder::new(&config).ids(ids).build(base).unwrap();
         (
             format!("{metric} {quantizer} nlist {nlist} spill {spill} {keep}"),

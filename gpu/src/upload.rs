@@ -321,7 +321,8 @@ impl<'a> GpuIndex<'a> {
     ///
     /// # Errors
     /// [`GpuError::Unsupported`] for scalar quantizers, for columns of other than 4 and 8 bits, and for lists
-    /// that hold copies of other lists' vectors ([`spill`](nonius::IndexConfig::spill));
+    /// that hold copies of other lists' vectors ([`spill`](nonius::IndexConfig::spill)), or vectors kept
+    /// whole ([`outlier_bytes`](nonius::IndexConfig::outlier_bytes));
     /// [`GpuError::Search`] for lists that are damaged, if the index was opened to look for it;
     /// [`GpuError::OutOfMemory`], [`GpuError::TooLarge`], [`GpuError::Lost`], [`GpuError::Device`].
     pub fn upload(context: &'a GpuContext, index: &'a Index) -> Result<GpuIndex<'a>, GpuError> {
@@ -347,6 +348,9 @@ impl<'a> GpuIndex<'a> {
             return Err(unsupported(
                 "lists with copies of other lists' vectors (spill)".to_owned(),
             ));
+        }
+        if raw.outliers() > 0 {
+            return Err(unsupported("vectors kept whole (outliers)".to_owned()));
         }
         let (pieces, most) = (shape.pieces.len(), MOST_PIECES as usize);
         if pieces > most {

@@ -316,11 +316,19 @@ fn what_makes_no_sense_is_refused() {
     // The device still works.
     assert_eq!(on_gpu.search_batch(good.view(), 1, &usual).unwrap().len(), 2);
 
-    for (quantizer, spill) in [("sq:8", 0.0), ("lvq:4x8", 0.0), ("pq6:9B", 0.0), ("saq:4", 0.5)] {
+    let unsupported = [
+        ("sq:8", 0.0, 0.0),
+        ("lvq:4x8", 0.0, 0.0),
+        ("pq6:9B", 0.0, 0.0),
+        ("saq:4", 0.5, 0.0),
+        ("saq:4", 0.0, 20.0),
+    ];
+    for (quantizer, spill, outlier_bytes) in unsupported {
         let config = IndexConfig {
             quantizer: quantizer.parse::<QuantizerSpec>().unwrap(),
             nlist: Some(8),
             spill,
+            outlier_bytes,
             ..IndexConfig::default()
         };
         let index = Index::build(&base.view(), &config).unwrap();

@@ -145,6 +145,8 @@ impl Index {
     ///     root of the number of vectors.
     /// spill : the share of vectors that are found in a second list as well, from 0 to 1.
     /// keep : the vectors that are kept beside the codes for exact rerank: "f32", "f16" or "none".
+    /// outlier_bytes : bytes a vector, on average, for vectors that are kept whole because their codes miss
+    ///     them by most; searches compare these exactly.
     /// ids : an id for each vector, integers from 0 on; by default the row numbers.
     /// weights : for "pq", "opq", "rvq" and "prq": how much each vector counts in training.
     /// seed : the seed of everything random. The same input, seed and version give the same bytes.
@@ -166,11 +168,11 @@ impl Index {
     #[staticmethod]
     #[pyo3(signature = (
         vectors, *, metric = "l2", quantizer = "saq", bits = None, bytes = None, nlist = None,
-        spill = 0.0, keep = "f16", ids = None, weights = None, seed = 0, fast = false,
+        spill = 0.0, keep = "f16", outlier_bytes = 0.0, ids = None, weights = None, seed = 0, fast = false,
         training_rows = 65_536, anisotropic = None, beam = None, path = None, threads = None,
         progress = None,
     ), text_signature = "(vectors, *, metric='l2', quantizer='saq', bits=None, bytes=None, nlist=None, \
-        spill=0.0, keep='f16', ids=None, weights=None, seed=0, fast=False, training_rows=65536, \
+        spill=0.0, keep='f16', outlier_bytes=0.0, ids=None, weights=None, seed=0, fast=False, training_rows=65536, \
         anisotropic=None, beam=None, path=None, threads=None, progress=True)")]
     fn build<'py>(
         py: Python<'py>,
@@ -182,6 +184,7 @@ impl Index {
         nlist: Option<i64>,
         spill: f64,
         keep: &str,
+        outlier_bytes: f64,
         ids: Option<&Bound<'py, PyAny>>,
         weights: Option<&Bound<'py, PyAny>>,
         seed: u64,
@@ -199,6 +202,7 @@ impl Index {
             nlist: nlist.map(|nlist| count("nlist", nlist)).transpose()?,
             spill,
             keep: keep.parse()?,
+            outlier_bytes,
             seed,
             training_rows: count("training_rows", training_rows)?,
             encoding: encoding(fast),
@@ -361,6 +365,7 @@ impl Index {
         dict.set_item("smallest_list", info.list_sizes.0)?;
         dict.set_item("largest_list", info.list_sizes.1)?;
         dict.set_item("spilled", info.spilled)?;
+        dict.set_item("outliers", info.outliers)?;
         dict.set_item("keep", info.keep.name())?;
         dict.set_item("bytes_per_vector", info.bytes_per_vector)?;
         dict.set_item("code_bytes", info.code_bytes)?;
@@ -387,6 +392,7 @@ impl Index {
         dict.set_item("vectors", report.vectors)?;
         dict.set_item("nlist", report.nlist)?;
         dict.set_item("spilled", report.spilled)?;
+        dict.set_item("outliers", report.outliers)?;
         dict.set_item("bytes_per_vector", report.bytes_per_vector)?;
         dict.set_item("file_bytes", report.file_bytes)?;
         dict.set_item("train_seconds", report.train_seconds)?;

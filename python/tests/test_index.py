@@ -102,10 +102,13 @@ def test_parameters_reach_the_library(vectors):
         ({"quantizer": "pq", "bytes": 8, "metric": "ip", "anisotropic": 0.2}, "pq:8B"),
         ({"quantizer": "rvq:6B", "beam": 2, "weights": np.arange(2000.0)}, "rvq:6B"),
         ({"quantizer": "lvq:4x8", "spill": 0.5, "nlist": 9}, "lvq:4x8"),
+        ({"quantizer": "pq:8B", "outlier_bytes": 9.5}, "pq:8B"),
     ]:
         index = Index.build(vectors, **options)
         assert index.quantizer == name
         assert index.nlist == options.get("nlist", 89)
+        outliers = options.get("outlier_bytes", 0) * 2000 // (4 * vectors.shape[1] + 8)
+        assert index.info()["outliers"] == index.build_report()["outliers"] == outliers
         assert index.info()["spilled"] == (pytest.approx(1000, abs=50) if "spill" in options else 0)
         ids, _ = index.search(vectors[:20], k=10, nprobe=89)
         assert (ids == np.arange(20)[:, None]).any(axis=1).mean() > 0.8
@@ -281,6 +284,7 @@ def test_wrong_files(tmp_path, index):
         ({"nlist": -3}, "nlist: .*-3"),
         ({"spill": 2.0}, "spill: .*found 2"),
         ({"keep": "f64"}, "keep: .*f64"),
+        ({"outlier_bytes": -1.0}, "outlier_bytes: .*found -1"),
         ({"training_rows": 0}, "training_rows: .*found 0"),
         ({"beam": 3}, "beam: expected rvq or prq"),
         ({"anisotropic": 0.2}, "anisotropic: "),

@@ -20,6 +20,7 @@ use super::format::{
     ListEntry, Meta, PlaceCode, code_of, keep_code, parse, section_lengths, segment_entries,
 };
 use super::lists::ListWriters;
+use super::outliers::{Chooser, Chunk, outlier_bytes, outliers_for};
 use super::rank::CompactCentroids;
 use super::sums::{Strides, write_list_checksums};
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
@@ -195,6 +196,7 @@ struct Plan {
     assignments: Assignments,
     /// The second list of every row, if any has one.
     seconds: Option<Assignments>,
+    outliers: Option<Chooser>,
     assign_seconds: f64,
 }
 
@@ -493,13 +495,18 @@ impl<'a, 'p> Job<'a, 'p> {
             ..Meta::of(&self.encoder, &self.config.quantizer)
         };
         let turned = !self.encoder.rotation().is_none();
-        let lengths =
-            section_lengths(dim, turned, &layout, &meta, rows as u64).ok_or_else(|| {
+        let most = outliers_for(rows, dim, self.config.outlier_bytes);
+        let lengths = section_lengths(dim, turned, &layout, &meta, rows as u64, most as u64)
+            .ok_or_else(|| {
                 BuildError::Config(crate::error::ConfigError::new(
                     "vectors",
                     "the file would be too large",
                 ))
             })?;
+        let outliers = match most {
+            0 => None,
+            _ => Some(Chooser::new(most, &self.encoder, &table, path)?),
+        };
         Ok(Plan {
             fields: HeaderFields {
                 dim,
@@ -514,6 +521,7 @@ impl<'a, 'p> Job<'a, 'p> {
             spread,
             assignments,
             seconds,
+            outliers,
             assign_seconds: start.elapsed().as_secs_f64(),
         })
     }
@@ -528,6 +536,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let (rows, dim) = (self.rows, self.dim);
         self.write_small_sections(&writer, &plan).map_err(BuildError::Write)?;
         let Plan { meta, layout, table, assignments, seconds, assign_seconds, places, .. } = plan;
+        let mut outliers = plan.outliers;
 
         let stride = layout.record_bytes();
         let (keep, id_bytes) = (self.config.keep, meta.id_bytes as usize);
@@ -563,6 +572,9 @@ impl<'a, 'p> Job<'a, 'p> {
                     encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
                 });
             uses.add(records, stride);
+            if let Some(outliers) = &mut outliers {
+                outliers.look_at(encoder, centroids, Chunk { first, values, of_row, records })?;
+            }
             if let Some(seconds) = &seconds {
                 seconds.read(first, &mut second[..count]).map_err(BuildError::Write)?;
             }
@@ -572,10 +584,16 @@ impl<'a, 'p> Job<'a, 'p> {
                 .map_err(BuildError::Write)?;
         }
         report(self.progress, Stage::Encode, rows, rows)?;
+        let kept = outliers_for(rows, dim, self.config.outlier_bytes);
+        if let Some(outliers) = outliers {
+            outliers.write(&writer)?;
+        }
         let bytes_per_vector = {
             let by_row = rows as u64 * (layout.rest_bytes() as u64 + u64::from(meta.id_bytes));
             let by_copy = meta.spilled * place.bytes as u64;
-            (meta.blocks * layout.block_bytes() as u64 + by_row + by_copy) as f64 / rows as f64
+            let by_outlier = (kept * outlier_bytes(dim)) as u64;
+            let by_block = meta.blocks * layout.block_bytes() as u64;
+            (by_block + by_row + by_copy + by_outlier) as f64 / rows as f64
         };
         let report = BuildReport {
             vectors: rows,
@@ -584,6 +602,7 @@ impl<'a, 'p> Job<'a, 'p> {
             quantizer: self.config.quantizer,
             nlist: self.nlist,
             spilled: meta.spilled,
+            outliers: kept,
             bytes_per_vector,
             file_bytes: places.file_len(),
             plan: self.encoder.plan().to_vec(),

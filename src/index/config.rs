@@ -90,6 +90,10 @@ pub struct IndexConfig {
     pub spill: f64,
     /// Which full vectors are kept for rerank. Default: [`Keep::F16`].
     pub keep: Keep,
+    /// How many bytes a vector, on average, may go to vectors that are kept whole because their codes miss them
+    /// by most: each takes `4 * dim + 8`. Searches compare these exactly, with or without rerank, and read all that
+    /// a searched list has. Worth it for sets in which some vectors are unlike the rest. Default: 0.
+    pub outlier_bytes: f64,
     /// The seed of everything random. The same input, seed and version give the same bytes.
     pub seed: u64,
     /// The most vectors that training looks at; also bounded by 128 MiB of them, and by 8,192 for a flat index of
@@ -132,6 +136,7 @@ impl Default for IndexConfig {
             nlist: None,
             spill: 0.0,
             keep: Keep::F16,
+            outlier_bytes: 0.0,
             seed: 0,
             training_rows: 65_536,
             kmeans_iterations: 10,
@@ -163,6 +168,11 @@ impl IndexConfig {
         if !(0.0..=1.0).contains(&self.spill) {
             let message = format!("expected a share from 0 to 1, found {}", self.spill);
             return Err(ConfigError::new("spill", message));
+        }
+        if !(self.outlier_bytes >= 0.0 && self.outlier_bytes.is_finite()) {
+            let message =
+                format!("expected bytes a vector, from 0 on, found {}", self.outlier_bytes);
+            return Err(ConfigError::new("outlier_bytes", message));
         }
         if self.training_rows == 0 {
             return Err(ConfigError::new("training_rows", "training needs rows, found 0"));
@@ -277,8 +287,10 @@ pub struct BuildReport {
     pub nlist: usize,
     /// Copies of vectors in second lists.
     pub spilled: u64,
-    /// Bytes of codes, factors, ids and copies for each vector, the padding of blocks included;
-    /// kept vectors are not counted.
+    /// Vectors that are kept whole because of what their codes miss.
+    pub outliers: usize,
+    /// Bytes of codes, factors, ids, copies and outliers for each vector, the padding of blocks included;
+    /// vectors kept for rerank are not counted.
     pub bytes_per_vector: f64,
     /// Bytes of the file, or of the index in memory.
     pub file_bytes: u64,
@@ -318,9 +330,11 @@ pub struct IndexInfo {
     pub list_sizes: (usize, usize),
     /// Copies of vectors in second lists.
     pub spilled: usize,
+    /// Vectors that are kept whole because of what their codes miss.
+    pub outliers: usize,
     /// Which full vectors are kept.
     pub keep: Keep,
-    /// Bytes of codes, factors, ids and copies for each vector, the padding of blocks included.
+    /// Bytes of codes, factors, ids, copies and outliers for each vector, the padding of blocks included.
     pub bytes_per_vector: f64,
     /// Bytes of codes and factors of a vector, without id and padding.
     pub code_bytes: usize,

@@ -9,6 +9,7 @@ use nonius_simd::{BLOCK, Panels8};
 
 use super::codecs;
 use super::config::Keep;
+use super::outliers::Outliers;
 use super::rank::FINER;
 use super::sums::Checks;
 use crate::error::OpenError;
@@ -334,6 +335,8 @@ pub(crate) struct Parts {
     pub(crate) spilled: Numbers,
     pub(crate) place: PlaceCode,
     pub(crate) kept: Kept,
+    /// Vectors that searches compare exactly instead of by their codes.
+    pub(crate) outliers: Option<Outliers>,
     /// The state of checks against checksums of lists, if they are asked for.
     pub(crate) checks: Option<Checks>,
 }
@@ -350,13 +353,14 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// The lengths in bytes of all sections, in file order; `turned`: vectors are rotated.
+/// The lengths in bytes of all sections, in file order; `turned`: vectors are rotated; of so many outliers.
 pub(crate) fn section_lengths(
     dim: usize,
     turned: bool,
     layout: &Layout,
     meta: &Meta,
     count: u64,
+    outliers: u64,
 ) -> Option<Vec<(SectionKind, u64, u32)>> {
     let wide = |n: usize| n as u64;
     let dims = u64::from(meta.dims);
@@ -404,6 +408,11 @@ pub(crate) fn section_lengths(
         (SectionKind::Ids, count.checked_mul(u64::from(meta.id_bytes))?, 4096),
         (SectionKind::Kept, count.checked_mul(wide(dim))?.checked_mul(value_bytes)?, 4096),
     ]);
+    if outliers > 0 {
+        let values = outliers.checked_mul(wide(dim))?.checked_mul(4)?;
+        lengths.push((SectionKind::OutlierPositions, outliers.checked_mul(8)?, 4096));
+        lengths.push((SectionKind::OutlierVectors, values, 4096));
+    }
     Some(lengths)
 }
 
@@ -531,7 +540,8 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
     let place = PlaceCode::new(meta.nlist, meta.number_bits);
 
     let turned = !container.section(SectionKind::RotationScales)?.is_empty();
-    let lengths = section_lengths(dim, turned, &layout, &meta, header.count)
+    let outliers = Outliers::count(&container)?;
+    let lengths = section_lengths(dim, turned, &layout, &meta, header.count, outliers)
         .ok_or_else(|| OpenError::corrupt("meta", "sizes overflow"))?;
     for (kind, expected, _) in lengths {
         if kind.skippable() && container.optional(kind).is_none() {
@@ -600,6 +610,7 @@ pub(crate) fn parse(container: Container) -> Result<Parts, OpenError> {
             Keep::F16 => Kept::F16(container.shared(SectionKind::Kept)?),
             Keep::F32 => Kept::F32(container.shared(SectionKind::Kept)?),
         },
+        outliers: Outliers::open(&container, metric, dim, header.count)?,
         checks: None,
         container,
     })
@@ -718,9 +729,10 @@ impl Parts {
         [self.list_table[list], self.list_table[list + 1]]
     }
 
-    /// Bytes of codes, factors, ids and copies for each vector, padding of blocks included.
+    /// Bytes of codes, factors, ids, copies and outliers for each vector, padding of blocks included.
     pub(crate) fn bytes_per_vector(&self) -> f64 {
         let bytes = self.scan.len() + self.rest.len() + self.ids.bytes() + self.spilled.bytes();
+        let bytes = bytes + self.outliers.as_ref().map_or(0, Outliers::bytes);
         bytes as f64 / self.count.max(1) as f64
     }
 }

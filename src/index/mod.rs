@@ -8,6 +8,7 @@ mod exact;
 mod format;
 mod lists;
 mod options;
+mod outliers;
 mod quality;
 mod rank;
 pub mod raw;
@@ -212,6 +213,7 @@ impl Index {
             nlist: parts.nlist,
             list_sizes: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
             spilled: parts.list_table.last().map_or(0, |end| end.copy as usize),
+            outliers: parts.outliers.as_ref().map_or(0, |outliers| outliers.len()),
             keep: parts.keep,
             bytes_per_vector: parts.bytes_per_vector(),
             code_bytes: layout.record_bytes(),

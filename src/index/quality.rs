@@ -8,6 +8,7 @@ use super::build::IndexBuilder;
 use super::config::{IndexConfig, Keep};
 use super::door::prepare_query;
 use super::format::Parts;
+use super::outliers::outlier_bytes;
 use super::search::key_f32;
 use crate::error::{BuildError, ConfigError};
 use crate::matrix::Matrix;
@@ -30,7 +31,7 @@ pub struct QualityRow {
     pub quantizer: String,
     /// Bits of a dimension.
     pub bits: f64,
-    /// Bytes of codes and factors of a vector: everything but the id.
+    /// Bytes of codes, factors and outliers of a vector: everything but the id.
     pub bytes_per_vector: f64,
     /// Mean of `|estimate - true| / true` over the true neighbours of each query.
     pub err_nn: f64,
@@ -155,10 +156,11 @@ pub fn quality(
         total.in_100 += row.in_100;
     }
     let count = queries.rows() as f64;
+    let outliers = (report.outliers * outlier_bytes(dim)) as f64 / base.rows() as f64;
     Ok(QualityRow {
         quantizer: config.quantizer.to_string(),
         bits: config.quantizer.bits(dim),
-        bytes_per_vector: index.info().code_bytes as f64,
+        bytes_per_vector: index.info().code_bytes as f64 + outliers,
         err_nn: total.near / (count * truth_k as f64),
         err_random: total.far / (count * RANDOM as f64),
         bias_nn: total.bias / (count * truth_k as f64),
@@ -211,6 +213,11 @@ fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys
         let [start, end] = parts.list_range(list);
         parts.codec.enter_list(query, parts.centroid(list), centroid, view);
         for position in start.vector as usize..end.vector as usize {
+            let id = parts.id(position) as usize;
+            if let Some(key) = parts.exact_key(scaled, position) {
+                keys[id] = key * inverse * inverse;
+                continue;
+            }
             let v = position - start.vector as usize;
             let block = start.block as usize + v / BLOCK;
             let key = parts.codec.refine(
@@ -221,7 +228,7 @@ fn estimate_keys(parts: &Parts, exact_query: &[f32], buffers: &mut Buffers, keys
                 &parts.rest[position * rest_bytes..(position + 1) * rest_bytes],
                 scan,
             );
-            keys[parts.id(position) as usize] = key * inverse * inverse;
+            keys[id] = key * inverse * inverse;
         }
     }
 }

@@ -217,6 +217,12 @@ impl<'a> RawIndex<'a> {
         }
     }
 
+    /// How many vectors are kept whole because of what their codes miss. Searches compare these exactly, and
+    /// leave out their codes.
+    pub fn outliers(&self) -> usize {
+        self.parts.outliers.as_ref().map_or(0, |outliers| outliers.len())
+    }
+
     /// The centroid of a list, where there are [`lists`](RawIndex::lists).
     ///
     /// # Panics

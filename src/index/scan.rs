@@ -120,6 +120,8 @@ struct Survivor {
 #[derive(Default)]
 pub(super) struct Walk {
     pub(super) query: Query,
+    /// The query as outliers are compared with it, if there are any.
+    pub(super) exact: Vec<f32>,
     pub(super) route: Route,
     pub(super) best: Best,
     /// Among the walks that are under way.
@@ -324,7 +326,7 @@ impl Scanner {
         if walk.done == 0 && !parts.list_is_whole(probe.list as usize) {
             walk.damaged = Some(probe.list);
         }
-        let Walk { query, route, survivors, threshold, .. } = walk;
+        let Walk { query, exact, route, survivors, threshold, .. } = walk;
         let threshold = *threshold;
         let [start, end] = parts.list_range(probe.list as usize);
         let vectors = (end.vector - start.vector) as usize;
@@ -351,8 +353,31 @@ impl Scanner {
         stats.scanned += seen as u64;
         stats.bytes_touched += piece.len() as u64;
         let rest_bytes = parts.layout.rest_bytes();
-        let mut survive = |v: usize, bound: f32, list: u32, number: usize, first: usize| {
-            let position = first + number;
+        let first = start.vector as usize;
+        // Vectors that are compared exactly: their codes are left out below.
+        let exactly = parts.outliers.as_ref().map(|outliers| {
+            (
+                outliers,
+                outliers.among(first + done.min(vectors)..first + (done + seen).min(vectors)),
+            )
+        });
+        if let Some((outliers, numbers)) = &exactly {
+            stats.bytes_touched += (numbers.len() * outliers.row_bytes()) as u64;
+            for number in numbers.clone() {
+                let (bound, position) = (outliers.key(exact, number), outliers.position(number));
+                if bound <= threshold {
+                    let (block, lane) = (first_block, 0);
+                    survivors.push(Survivor { bound, list: probe.list, block, lane, position });
+                }
+            }
+        }
+        let mut survive = |v: usize, bound: f32, list: u32, number: usize, start: usize| {
+            let position = start + number;
+            if let Some((outliers, numbers)) = &exactly
+                && outliers.find(numbers.clone(), position).is_some()
+            {
+                return;
+            }
             if threshold < f32::INFINITY {
                 prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
                 parts.fetch_id(position);
@@ -362,7 +387,6 @@ impl Scanner {
             survivors.push(Survivor { bound, list, block, lane, position });
         };
         let here = glance(parts, query, probe);
-        let first = start.vector as usize;
         if count == vectors {
             parts.codec.scan(query, here, piece, seen, threshold, scan, |v, bound| {
                 survive(v, bound, probe.list, done + v, first);
@@ -393,7 +417,7 @@ impl Scanner {
     /// there was any.
     fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
         let Scanner { views, scan } = self;
-        let Walk { query, best, survivors, number, entered, damaged, .. } = walk;
+        let Walk { query, exact, best, survivors, number, entered, damaged, .. } = walk;
         views.serve(parts.nlist, *number);
         let rest_bytes = parts.layout.rest_bytes();
         let rest =
@@ -422,9 +446,14 @@ impl Scanner {
             if parts.has_copies() && !parts.list_is_whole(s.list as usize) {
                 *damaged = Some(s.list);
             }
-            let view = views.get(parts, query, s.list);
-            let block = blocks(parts, s.block..s.block + 1);
-            let key = parts.codec.refine(query, view, block, s.lane, rest(s), scan);
+            let key = match parts.exact_key(exact, s.position) {
+                Some(key) => key,
+                None => {
+                    let view = views.get(parts, query, s.list);
+                    let block = blocks(parts, s.block..s.block + 1);
+                    parts.codec.refine(query, view, block, s.lane, rest(s), scan)
+                }
+            };
             refined += 1;
             entries += usize::from(entered.replace(s.list) != Some(s.list));
             if key <= threshold {

@@ -298,7 +298,12 @@ impl<'a> Searcher<'a> {
         if self.walks.len() <= walk {
             self.walks.resize_with(walk + 1, Walk::default);
         }
-        let Walk { query, route, best, .. } = &mut self.walks[walk];
+        let Walk { query, exact, route, best, .. } = &mut self.walks[walk];
+        if parts.outliers.is_some() {
+            let query = &self.input[number * frame.dim..][..frame.dim];
+            exact.clear();
+            exact.extend(query.iter().map(|x| x * frame.scale));
+        }
         self.ranking.take(parts, row, params.nprobe, route);
         self.timers.lap(Piece::Rank);
         let mean_dot = match frame.metric {

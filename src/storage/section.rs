@@ -83,6 +83,10 @@ section_kinds! {
     Ranges = 18, "ranges", mandatory;
     /// A checksum of each list.
     ListChecksums = 19, "list-checksums", skippable;
+    /// Where the vectors are that are kept exactly because of what their codes miss.
+    OutlierPositions = 20, "outlier-positions", mandatory;
+    /// These vectors.
+    OutlierVectors = 21, "outlier-vectors", mandatory;
 }
 
 impl SectionKind {

@@ -59,6 +59,7 @@ impl Case {
         }
         for (flag, word) in [
             (config.encoding == Encoding::Fast, "fast"),
+            (config.outlier_bytes > 0.0, "outliers"),
             (config.anisotropic.is_some(), "anisotropic"),
             (self.wide, "wide"),
             (self.large_ids, "ids8"),
@@ -129,7 +130,14 @@ fn cases() -> Vec<Case> {
     fast.config.encoding = Encoding::Fast;
     let mut anisotropic = case(InnerProduct, "pq4:6B", 4, 0.0, Keep::None);
     anisotropic.config.anisotropic = Some(0.2);
+    // One of ten vectors.
+    let outlier_bytes = (4 * DIM + 8) as f64 / 10.0;
+    let outliers =
+        [case(L2, "rvq:7B", 4, 0.5, Keep::F16), case(InnerProduct, "saq:3", 1, 0.0, Keep::None)];
     cases.extend([fast, anisotropic]);
+    cases.extend(
+        outliers.map(|case| Case { config: IndexConfig { outlier_bytes, ..case.config }, ..case }),
+    );
     cases
 }
 

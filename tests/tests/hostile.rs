@@ -365,6 +365,37 @@ fn reserved_bytes_are_refused() {
 }
 
 #[test]
+fn outliers_that_are_out_of_order_are_refused() {
+    let mut all = Vec::new();
+    for mut trial in trials() {
+        let positions = trial.of(kind::OUTLIER_POSITIONS);
+        for at in (0..positions.length).step_by(8) {
+            let place = positions.offset + at;
+            let found = u64_at(&trial.original, place);
+            let before = if at > 0 { u64_at(&trial.original, place - 8) } else { 0 };
+            let after = match at + 8 == positions.length {
+                true => ROWS as u64,
+                false => u64_at(&trial.original, place + 8),
+            };
+            let least = before + u64::from(at > 0);
+            for value in extremes_64(found).into_iter().chain([before, after, ROWS as u64]) {
+                let what = format!("outlier-positions u64 at {at} = {value:#x}");
+                let mutate = |bytes: &mut Vec<u8>| {
+                    bytes[place..place + 8].copy_from_slice(&value.to_le_bytes());
+                };
+                if (least..after).contains(&value) {
+                    trial.attempt(&what, true, mutate);
+                } else {
+                    trial.must_refuse(&what, true, mutate);
+                }
+            }
+        }
+        all.push(trial);
+    }
+    finish(all);
+}
+
+#[test]
 fn a_list_table_that_does_not_add_up_is_refused() {
     let mut all = Vec::new();
     for mut trial in trials() {
@@ -474,6 +505,7 @@ fn bodies_of_nonsense_are_searched() {
         kind::REST,
         kind::IDS,
         kind::KEPT,
+        kind::OUTLIER_VECTORS,
         kind::CENTROIDS,
         kind::CENTROIDS_PACKED,
         kind::ROTATION,

@@ -7,7 +7,7 @@ use nonius::{Index, OpenError};
 use nonius_tests::file::{ENTRY, HEADER, kind, place, places, samples};
 
 /// What errors call the sections.
-const NAMES: [(u32, &str); 19] = [
+const NAMES: [(u32, &str); 21] = [
     (kind::META, "meta"),
     (kind::MEAN, "mean"),
     (kind::ROTATION, "rotation"),
@@ -22,6 +22,8 @@ const NAMES: [(u32, &str); 19] = [
     (kind::ROTATION_SCALES, "rotation-scales"),
     (kind::LIST_FACTORS, "list-factors"),
     (kind::SPILLED, "spilled"),
+    (kind::OUTLIER_POSITIONS, "outlier-positions"),
+    (kind::OUTLIER_VECTORS, "outlier-vectors"),
     (kind::CODEBOOKS, "codebooks"),
     (kind::CODEBOOK_SCALES, "codebook-scales"),
     (kind::CODEBOOK_OFFSETS, "codebook-offsets"),

@@ -46,6 +46,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value_t = Keep::F16)]
     keep: Keep,
 
+    /// Bytes a vector, on average, for vectors that are kept whole because their codes miss them by most
+    #[arg(long, value_name = "BYTES", default_value_t = 0.0)]
+    outlier_bytes: f64,
+
     /// Seed of everything random
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -91,6 +95,7 @@ struct BuildJson {
     bits: f64,
     nlist: usize,
     spilled: u64,
+    outliers: usize,
     keep: &'static str,
     bytes_per_vector: f64,
     file_bytes: u64,
@@ -115,6 +120,7 @@ impl BuildArgs {
             nlist: self.nlist,
             spill: self.spill,
             keep: self.keep,
+            outlier_bytes: self.outlier_bytes,
             seed: self.seed,
             training_rows: self.training_rows,
             encoding: if self.fast { Encoding::Fast } else { Encoding::Full },
@@ -172,6 +178,9 @@ fn table(report: &BuildReport, keep: Keep) -> Table {
     if report.spilled > 0 {
         row("second lists", format!("{} vectors", report.spilled));
     }
+    if report.outliers > 0 {
+        row("outliers", format!("{} vectors, kept whole", report.outliers));
+    }
     let name = if report.codebooks.is_empty() { "plan" } else { "codes" };
     row(name, MadeOf(&report.plan, &report.codebooks).to_string());
     row("bytes a vector", format!("{:.1} (f32: {})", report.bytes_per_vector, 4 * dim));
@@ -195,6 +204,7 @@ fn json(report: &BuildReport, keep: Keep) -> BuildJson {
         bits: report.quantizer.bits(report.dim),
         nlist: report.nlist,
         spilled: report.spilled,
+        outliers: report.outliers,
         keep: keep.name(),
         bytes_per_vector: report.bytes_per_vector,
         file_bytes: report.file_bytes,

@@ -33,6 +33,7 @@ struct InfoJson {
     smallest_list: usize,
     largest_list: usize,
     spilled: usize,
+    outliers: usize,
     keep: &'static str,
     bytes_per_vector: f64,
     code_bytes: usize,
@@ -74,6 +75,9 @@ fn facts(info: &IndexInfo) -> Table {
     if info.spilled > 0 {
         row("second lists", format!("{} vectors", info.spilled));
     }
+    if info.outliers > 0 {
+        row("outliers", format!("{} vectors, kept whole", info.outliers));
+    }
     row("bytes a vector", format!("{:.1} (f32: {})", info.bytes_per_vector, 4 * info.dim));
     row("codes and factors", format!("{} bytes", info.code_bytes));
     row("first stage", format!("{} bits", info.first_stage_bits));
@@ -93,6 +97,7 @@ fn json(info: &IndexInfo) -> InfoJson {
         smallest_list: info.list_sizes.0,
         largest_list: info.list_sizes.1,
         spilled: info.spilled,
+        outliers: info.outliers,
         keep: info.keep.name(),
         bytes_per_vector: info.bytes_per_vector,
         code_bytes: info.code_bytes,

@@ -52,6 +52,10 @@ pub(crate) struct QualityArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     max_base: Option<usize>,
 
+    /// Bytes a vector, on average, for vectors that are kept whole because their codes miss them by most
+    #[arg(long, value_name = "BYTES", default_value_t = 0.0)]
+    outlier_bytes: f64,
+
     /// Seed of everything random
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -140,6 +144,7 @@ pub(crate) fn run(args: &QualityArgs) -> Result<(), Failure> {
             metric: args.metric,
             quantizer,
             nlist: Some(args.nlist),
+            outlier_bytes: args.outlier_bytes,
             seed: args.seed,
             encoding: if args.fast { Encoding::Fast } else { Encoding::Full },
             anisotropic: args.codebooks.anisotropic,

@@ -234,3 +234,37 @@ fn second_lists_and_searches_that_stop_early() {
     sandbox.run(&format!("{search} --centroid-ratio 0.5")).failure(2, &["from 1 on"]);
     sandbox.run("build base.fvecs -o b.nonius --nlist 8 --spill 2").failure(2, &["spill"]);
 }
+
+#[test]
+fn outliers_are_kept_whole_within_their_bytes() {
+    let sandbox = Sandbox::with_truth();
+    let build = |bytes: &str| {
+        let flags = "--quantizer pq:5B --nlist 8 --json -";
+        sandbox.run(&format!("build base.fvecs -o a.nonius {flags} --outlier-bytes={bytes}"))
+    };
+    let (none, some) = (build("0").json(), build("10").json());
+    assert_eq!(none["outliers"], 0);
+    let count = some["outliers"].as_f64().unwrap();
+    let whole = 4.0 * some["dim"].as_f64().unwrap() + 8.0;
+    number_within(&some, "outliers", 10.0 * ROWS as f64 / whole - 1.0, 10.0 * ROWS as f64 / whole);
+    let of = |json: &serde_json::Value| json["bytes_per_vector"].as_f64().unwrap();
+    assert!((of(&some) - of(&none) - count * whole / ROWS as f64).abs() < 1e-9);
+    let info = sandbox.run("info a.nonius").success();
+    assert!(info.stdout.contains(&format!("{count} vectors, kept whole")), "{}", info.stdout);
+    assert_eq!(sandbox.run("info a.nonius --json -").json()["outliers"], some["outliers"]);
+    sandbox.run("verify a.nonius").success();
+    sandbox.run("search a.nonius queries.fvecs -k 20 --nprobe 8 -o r.ivecs").success();
+    build("-1").failure(2, &["outlier_bytes", "found -1"]);
+
+    let quality = |bytes: &str| {
+        let flags = "--quantizers pq:5B --json -";
+        sandbox
+            .run(&format!("quality base.fvecs queries.fvecs {flags} --outlier-bytes {bytes}"))
+            .json()["rows"][0]
+            .clone()
+    };
+    let (none, some) = (quality("0"), quality("30"));
+    number_within(&none, "bytes_per_vector", 5.0, 5.0);
+    number_within(&some, "bytes_per_vector", 33.0, 35.0);
+    assert!(some["err_nn"].as_f64() < none["err_nn"].as_f64());
+}

@@ -77,6 +77,7 @@ const WORDS: &[&[u8]] = &[
     b"\n--centroid-ratio=",
     b"\n--quantizers\n",
     b"\n--spill\n",
+    b"\n--outlier-bytes\n",
     b"\n--seed\n",
     b"\n--nprobe\n",
     b"saq:",

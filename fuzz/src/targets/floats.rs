@@ -84,6 +84,7 @@ pub fn run(data: &[u8]) {
     let (dim, rows) = (1 + input.below(36), 1 + input.below(48));
     let nlist = 1 + input.below(4);
     let spill = input.choose(&[0.0, 0.5, 1.0]);
+    let outlier_bytes = input.choose(&[0.0, 20.0, 1e9]);
     let values = draw(&mut input, rows * dim);
     let vectors = match Matrix::new(dim, values) {
         Ok(vectors) => vectors,
@@ -101,6 +102,7 @@ pub fn run(data: &[u8]) {
         quantizer,
         nlist: Some(nlist),
         spill,
+        outlier_bytes,
         keep,
         encoding,
         ..IndexConfig::default()

@@ -56,6 +56,7 @@ class _IndexInfo(TypedDict):
     smallest_list: int
     largest_list: int
     spilled: int
+    outliers: int
     keep: str
     bytes_per_vector: float
     code_bytes: int
@@ -68,6 +69,7 @@ class _BuildReport(TypedDict):
     vectors: int
     nlist: int
     spilled: int
+    outliers: int
     bytes_per_vector: float
     file_bytes: int
     train_seconds: float
@@ -100,6 +102,7 @@ class Index:
         nlist: int | None = None,
         spill: float = 0.0,
         keep: str = "f16",
+        outlier_bytes: float = 0.0,
         ids: ArrayLike | None = None,
         weights: _Vectors | None = None,
         seed: int = 0,
