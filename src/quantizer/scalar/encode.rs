@@ -125,13 +125,15 @@ impl Vectorize for Round<'_> {
     }
 }
 
-/// The nearest whole number from 0 to `last`.
+/// The nearest whole number from 0 to `last`, which is below 2^16; of two the even one.
 #[inline(always)]
 fn nearest(steps: f32, last: f32) -> u16 {
+    // From here on numbers are whole, and lie in the lowest bits: unlike a conversion, which has to heed
+    // what is no number, this is a vector operation.
+    const WHOLE: f32 = (1u32 << 23) as f32;
     let steps = if steps > 0.0 { steps } else { 0.0 };
     let steps = if steps < last { steps } else { last };
-    // Below 2^16, so the conversion through i32 is exact, and a vector operation.
-    (steps + 0.5) as i32 as u16
+    (steps + WHOLE).to_bits() as u16
 }
 
 /// Packs codes into a record: the upper bits of all dimensions, and the fields of the others behind the
