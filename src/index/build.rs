@@ -3,7 +3,7 @@
 //! The working set does not depend on the number of vectors: the training sample (128 MiB at
 //! most unless there are very many lists), a chunk of rows and of their records, and up to three
 //! half-finished blocks a list. The lists of all vectors are kept in temporary files between the
-//! two passes.
+//! two passes, and outliers in another one until all vectors are encoded.
 
 use std::ops::ControlFlow;
 use std::path::Path;
