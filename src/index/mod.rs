@@ -91,8 +91,8 @@ impl Index {
         OpenOptions::new().open(path)
     }
 
-    /// Asks the system to read codes, factors and ids of a mapped index into memory now, so that
-    /// the first queries do not wait for the disk. Returns at once; kept vectors are left out.
+    /// Asks the system to read codes, factors, ids and outliers of a mapped index into memory now, so that
+    /// the first queries do not wait for the disk. Returns at once; vectors kept for rerank are left out.
     pub fn warm(&self) {
         for kind in [
             SectionKind::CentroidsPacked,
@@ -100,6 +100,8 @@ impl Index {
             SectionKind::Spilled,
             SectionKind::Rest,
             SectionKind::Ids,
+            SectionKind::OutlierPositions,
+            SectionKind::OutlierVectors,
         ] {
             self.parts.container.advise(kind, Access::WillNeed);
         }

@@ -3,10 +3,13 @@
 use nonius::{Index, IndexConfig, Keep, Metric, SearchParams};
 use nonius_tests::{config, wordnet};
 
+const WITH_OUTLIERS: &str = "saq:3";
+
 #[test]
 fn a_warm_searcher_does_not_allocate() {
     let set = wordnet();
     for (metric, quantizer, nlist, keep, spill) in [
+        (Metric::L2, WITH_OUTLIERS, 100, Keep::F16, 0.5),
         (Metric::L2, "saq:4", 100, Keep::F16, 0.0),
         (Metric::Cosine, "saq:1", 64, Keep::F32, 0.5),
         (Metric::InnerProduct, "saq:6", 32, Keep::None, 0.0),
@@ -14,7 +17,9 @@ fn a_warm_searcher_does_not_allocate() {
         (Metric::L2, "rabitq", 1, Keep::F16, 0.0),
         (Metric::L2, "rvq:8B", 100, Keep::F16, 0.5),
     ] {
-        let config = IndexConfig { keep, spill, ..config(metric, quantizer, nlist) };
+        let outlier_bytes = if quantizer == WITH_OUTLIERS { 16.0 } else { 0.0 };
+        let config = config(metric, quantizer, nlist);
+        let config = IndexConfig { keep, spill, outlier_bytes, ..config };
         let index = Index::build(&set.base, &config).unwrap();
         let queries = set.some_queries(40);
         let mut searcher = index.searcher();
