@@ -2,12 +2,11 @@
 //!
 //! The working set does not depend on the number of vectors: the training sample (128 MiB at
 //! most unless there are very many lists), a chunk of rows and of their records, and up to three
-//! half-finished blocks a list. The lists of all vectors are kept in temporary files between the
+//! half-finished blocks a list, and 32 bytes an outlier. The lists of all vectors are kept in temporary files between the
 //! two passes, and outliers in another one until all vectors are encoded.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -22,6 +21,7 @@ use super::format::{
 use super::lists::ListWriters;
 use super::outliers::{Chooser, Chunk, outlier_bytes, outliers_for};
 use super::rank::CompactCentroids;
+use super::shelf::Shelf;
 use super::sums::{Strides, write_list_checksums};
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
@@ -30,8 +30,7 @@ use crate::quantizer::codec::{self, EncodeScratch, Encoder};
 use crate::quantizer::frame::{ListCentroids, Lists, Options, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
-    Container, FileWriter, HeaderFields, Layout, MemoryWriter, OsLayer, SectionKind, Sink,
-    Temporary, Writer,
+    Container, FileWriter, HeaderFields, Layout, MemoryWriter, SectionKind, Sink, Writer,
 };
 use crate::train::{Accelerator, Assigner, KMeans, LoadedCentroids, NOWHERE, sample_rows_with};
 
@@ -193,45 +192,12 @@ struct Plan {
     table: Vec<ListEntry>,
     /// The mean squared distance of each list's vectors to the centroid.
     spread: Vec<f64>,
-    assignments: Assignments,
+    /// The list of every row; none where there is one list.
+    assignments: Option<Shelf<u32>>,
     /// The second list of every row, if any has one.
-    seconds: Option<Assignments>,
+    seconds: Option<Shelf<u32>>,
     outliers: Option<Chooser>,
     assign_seconds: f64,
-}
-
-/// The list of every row, between the passes.
-enum Assignments {
-    /// All rows are in list 0.
-    One,
-    Memory(Vec<u32>),
-    File(Temporary),
-}
-
-impl Assignments {
-    fn append(&mut self, first: usize, lists: &[u32]) -> Result<(), WriteError> {
-        match self {
-            Assignments::One => Ok(()),
-            Assignments::Memory(all) => {
-                all.extend_from_slice(lists);
-                Ok(())
-            }
-            Assignments::File(file) => {
-                file.write_all_at(bytemuck::cast_slice(lists), 4 * first as u64)
-            }
-        }
-    }
-
-    fn read(&self, first: usize, lists: &mut [u32]) -> Result<(), WriteError> {
-        match self {
-            Assignments::One => lists.fill(0),
-            Assignments::Memory(all) => lists.copy_from_slice(&all[first..first + lists.len()]),
-            Assignments::File(file) => {
-                file.read_exact_at(bytemuck::cast_slice_mut(lists), 4 * first as u64)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<'a, 'p> Job<'a, 'p> {
@@ -399,13 +365,8 @@ impl<'a, 'p> Job<'a, 'p> {
     fn assign(&mut self, path: Option<&Path>) -> Result<Plan, BuildError> {
         let start = Instant::now();
         let (rows, dim) = (self.rows, self.dim);
-        let numbers = || match path {
-            None => Ok(Assignments::Memory(Vec::with_capacity(rows))),
-            Some(path) => Temporary::create(Arc::new(OsLayer), path, 4 * rows as u64)
-                .map(Assignments::File)
-                .map_err(BuildError::Write),
-        };
-        let mut assignments = if self.assigner.is_some() { numbers()? } else { Assignments::One };
+        let numbers = || Shelf::new(rows, path);
+        let mut assignments = self.assigner.as_ref().map(|_| numbers()).transpose()?;
         let mut seconds = self.spill_from.map(|_| numbers()).transpose()?;
         let mut sizes = vec![0u64; self.nlist];
         let mut copies = vec![0u64; self.nlist];
@@ -451,7 +412,9 @@ impl<'a, 'p> Job<'a, 'p> {
                 sizes[list as usize] += 1;
                 spread[list as usize] += f64::from(l2_sq);
             }
-            assignments.append(first, lists).map_err(BuildError::Write)?;
+            if let Some(assignments) = &mut assignments {
+                assignments.write(first, lists)?;
+            }
             if let (Some(assigner), Some(seconds), Some(least)) =
                 (&self.assigner, &mut seconds, self.spill_from)
             {
@@ -462,7 +425,7 @@ impl<'a, 'p> Job<'a, 'p> {
                         copies[list as usize] += 1;
                     }
                 }
-                seconds.append(first, second).map_err(BuildError::Write)?;
+                seconds.write(first, second)?;
             }
         }
         report(self.progress, Stage::Assign, rows, rows)?;
@@ -557,7 +520,9 @@ impl<'a, 'p> Job<'a, 'p> {
             let of_row = &mut of_row[..count];
             let records = &mut records[..count * stride];
             self.read(&mut *reader, first, values)?;
-            assignments.read(first, of_row).map_err(BuildError::Write)?;
+            if let Some(assignments) = &assignments {
+                assignments.read(first, of_row)?;
+            }
             let encoder = &self.encoder;
             let centroids = self.centroids.as_ref();
             records
@@ -576,7 +541,7 @@ impl<'a, 'p> Job<'a, 'p> {
                 outliers.look_at(encoder, centroids, Chunk { first, values, of_row, records })?;
             }
             if let Some(seconds) = &seconds {
-                seconds.read(first, &mut second[..count]).map_err(BuildError::Write)?;
+                seconds.read(first, &mut second[..count])?;
             }
             let second = &second[..count.min(second.len())];
             lists
@@ -584,14 +549,11 @@ impl<'a, 'p> Job<'a, 'p> {
                 .map_err(BuildError::Write)?;
         }
         report(self.progress, Stage::Encode, rows, rows)?;
-        let kept = outliers_for(rows, dim, self.config.outlier_bytes);
-        if let Some(outliers) = outliers {
-            outliers.write(&writer)?;
-        }
+        let outliers = outliers.map_or(Ok(0), |outliers| outliers.write(&writer))?;
         let bytes_per_vector = {
             let by_row = rows as u64 * (layout.rest_bytes() as u64 + u64::from(meta.id_bytes));
             let by_copy = meta.spilled * place.bytes as u64;
-            let by_outlier = (kept * outlier_bytes(dim)) as u64;
+            let by_outlier = (outliers * outlier_bytes(dim)) as u64;
             let by_block = meta.blocks * layout.block_bytes() as u64;
             (by_block + by_row + by_copy + by_outlier) as f64 / rows as f64
         };
@@ -602,7 +564,7 @@ impl<'a, 'p> Job<'a, 'p> {
             quantizer: self.config.quantizer,
             nlist: self.nlist,
             spilled: meta.spilled,
-            outliers: kept,
+            outliers,
             bytes_per_vector,
             file_bytes: places.file_len(),
             plan: self.encoder.plan().to_vec(),

@@ -14,6 +14,7 @@ mod rank;
 pub mod raw;
 mod scan;
 mod search;
+mod shelf;
 mod sums;
 mod timers;
 
@@ -215,7 +216,7 @@ impl Index {
             nlist: parts.nlist,
             list_sizes: (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0)),
             spilled: parts.list_table.last().map_or(0, |end| end.copy as usize),
-            outliers: parts.outliers.as_ref().map_or(0, |outliers| outliers.len()),
+            outliers: parts.outlier_count(),
             keep: parts.keep,
             bytes_per_vector: parts.bytes_per_vector(),
             code_bytes: layout.record_bytes(),

@@ -8,19 +8,19 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use nonius_simd::{BLOCK, l2_sq_f32};
 use rayon::prelude::*;
 
 use super::format::{ListEntry, Parts};
 use super::search::key_f32;
+use super::shelf::Shelf;
 use crate::error::{OpenError, WriteError};
 use crate::matrix::subtract;
 use crate::metric::Metric;
 use crate::quantizer::codec::{Codec, Encoder};
 use crate::quantizer::frame::ListCentroids;
-use crate::storage::{Container, OsLayer, Section, SectionKind, Sink, Temporary, Writer};
+use crate::storage::{Container, Section, SectionKind, Sink, Writer};
 use crate::train::RowsI16;
 
 /// Rows that a task measures.
@@ -147,6 +147,11 @@ impl Outliers {
 }
 
 impl Parts {
+    /// How many outliers there are.
+    pub(crate) fn outlier_count(&self) -> usize {
+        self.outliers.as_ref().map_or(0, Outliers::len)
+    }
+
     /// The exact key of the vector at a position, if it is an outlier.
     #[inline]
     pub(super) fn exact_key(&self, query: &[f32], position: usize) -> Option<f32> {
@@ -162,7 +167,8 @@ pub(super) struct Chooser {
     codec: Codec,
     /// The chosen ones so far, the one with the least error on top.
     chosen: BinaryHeap<Reverse<Choice>>,
-    values: Values,
+    /// The vectors of the chosen ones, row by row.
+    values: Shelf<f32>,
     /// The position of the next vector of each list.
     next: Vec<u64>,
     errors: Vec<f32>,
@@ -177,12 +183,6 @@ struct Choice {
     position: u64,
     /// The row of the values.
     slot: usize,
-}
-
-/// Chosen rows.
-enum Values {
-    Memory(Vec<f32>),
-    File(Temporary),
 }
 
 /// A chunk of encoded vectors.
@@ -210,19 +210,12 @@ impl Chooser {
         let codec = Codec::of(encoder).map_err(|error| {
             WriteError::new(path.unwrap_or(Path::new("(memory)")), "allocating", error)
         })?;
-        let values = match path {
-            None => Values::Memory(vec![0.0; most * dim]),
-            Some(path) => {
-                let bytes = (most * dim * size_of::<f32>()) as u64;
-                Values::File(Temporary::create(Arc::new(OsLayer), path, bytes)?)
-            }
-        };
         Ok(Chooser {
             most,
             dim,
             codec,
             chosen: BinaryHeap::with_capacity(most),
-            values,
+            values: Shelf::new(most * dim, path)?,
             next: table.iter().map(|entry| entry.vector).collect(),
             errors: Vec::new(),
         })
@@ -260,15 +253,7 @@ impl Chooser {
             };
             scaled.clear();
             scaled.extend(vector.iter().map(|x| x * scale));
-            match &mut self.values {
-                Values::Memory(values) => {
-                    values[slot * dim..(slot + 1) * dim].copy_from_slice(&scaled);
-                }
-                Values::File(file) => {
-                    let offset = slot * dim * size_of::<f32>();
-                    file.write_all_at(bytemuck::cast_slice(&scaled), offset as u64)?;
-                }
-            }
+            self.values.write(slot * dim, &scaled)?;
         }
         self.errors = errors;
         Ok(())
@@ -324,8 +309,8 @@ impl Chooser {
             );
     }
 
-    /// Writes the sections.
-    pub(super) fn write<S: Sink>(self, writer: &Writer<S>) -> Result<(), WriteError> {
+    /// Writes the sections; returns how many outliers there are.
+    pub(super) fn write<S: Sink>(self, writer: &Writer<S>) -> Result<usize, WriteError> {
         let mut chosen: Vec<Choice> = self.chosen.into_iter().map(|Reverse(c)| c).collect();
         chosen.sort_unstable_by_key(|choice| choice.position);
         let positions: Vec<u64> = chosen.iter().map(|choice| choice.position).collect();
@@ -334,19 +319,11 @@ impl Chooser {
         for (number, chosen) in chosen.chunks(COPIED).enumerate() {
             let mut rows = vec![0.0f32; chosen.len() * dim];
             for (row, choice) in rows.chunks_exact_mut(dim).zip(chosen) {
-                match &self.values {
-                    Values::Memory(values) => {
-                        row.copy_from_slice(&values[choice.slot * dim..(choice.slot + 1) * dim]);
-                    }
-                    Values::File(file) => {
-                        let offset = choice.slot * dim * size_of::<f32>();
-                        file.read_exact_at(bytemuck::cast_slice_mut(row), offset as u64)?;
-                    }
-                }
+                self.values.read(choice.slot * dim, row)?;
             }
             let index = (number * COPIED * dim) as u64;
             writer.write_values(SectionKind::OutlierVectors, index, &rows)?;
         }
-        Ok(())
+        Ok(positions.len())
     }
 }

@@ -220,7 +220,7 @@ impl<'a> RawIndex<'a> {
     /// How many vectors are kept whole because of what their codes miss. Searches compare these exactly, and
     /// leave out their codes.
     pub fn outliers(&self) -> usize {
-        self.parts.outliers.as_ref().map_or(0, |outliers| outliers.len())
+        self.parts.outlier_count()
     }
 
     /// The centroid of a list, where there are [`lists`](RawIndex::lists).

@@ -23,16 +23,15 @@ fn outliers(index: &Index) -> BTreeSet<u64> {
 }
 
 /// Vectors around some centres, and every fiftieth far from all.
-fn with_strangers(rows: usize, dim: usize) -> (Matrix, Vec<u64>) {
+fn with_strangers(rows: usize, dim: usize) -> Matrix {
     let (mut base, _) = synthetic(rows, dim, 3);
-    let strangers: Vec<u64> = (7..rows as u64).step_by(50).collect();
     let mut random = Random::new(5, 0);
-    for &row in &strangers {
-        for value in base.row_mut(row as usize) {
+    for row in (7..rows).step_by(50) {
+        for value in base.row_mut(row) {
             *value += 3.0 * random.normal() as f32;
         }
     }
-    (base, strangers)
+    base
 }
 
 fn bytes_for(count: usize, rows: usize, dim: usize) -> f64 {
@@ -51,7 +50,7 @@ fn assert_near(found: f32, expected: f32, norm_sq: f32, what: &str) {
 #[test]
 fn outliers_are_compared_exactly_and_found_once() {
     let (rows, dim) = (700, 24);
-    let (base, _) = with_strangers(rows, dim);
+    let base = with_strangers(rows, dim);
     let queries = Matrix::new(dim, base.data()[..40 * dim].to_vec()).unwrap();
     for metric in Metric::ALL {
         let truth = exact(&base, &queries, metric, rows);
@@ -108,7 +107,7 @@ fn outliers_are_compared_exactly_and_found_once() {
 #[test]
 fn outliers_are_what_codes_miss_by_most() {
     let (rows, dim) = (600, 24);
-    let (base, _) = with_strangers(rows, dim);
+    let base = with_strangers(rows, dim);
     // (Errors of 16 bits are those of the measurement itself.)
     for quantizer in KINDS.into_iter().filter(|&name| name != "f16") {
         let config = IndexConfig {
@@ -160,7 +159,7 @@ fn all_vectors_may_be_outliers() {
 }
 
 /// What they are for: among vectors of very different norms the long ones have the largest inner products with most
-/// queries, and the largest errors. Sentence embeddings, made as much as six times longer or shorter.
+/// queries, and the largest errors. Sentence embeddings, whose lengths are lognormal here.
 #[test]
 fn long_vectors_are_told_apart() {
     let rows = 5000;
@@ -193,7 +192,7 @@ fn long_vectors_are_told_apart() {
 /// behind.
 #[test]
 fn files_have_the_bytes_of_builds_in_memory() {
-    let (base, _) = with_strangers(3000, 24);
+    let base = with_strangers(3000, 24);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index.nonius");
     for (quantizer, nlist) in [("rvq:6B", 1), ("saq:2.5", 20)] {
