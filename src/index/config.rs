@@ -96,8 +96,9 @@ pub struct IndexConfig {
     pub outlier_bytes: f64,
     /// The seed of everything random. The same input, seed and version give the same bytes.
     pub seed: u64,
-    /// The most vectors that training looks at; also bounded by 128 MiB of them, and by 8,192 for a flat index of
-    /// `pq` with 4 bits or fewer, which gains nothing by more. Default: 65,536.
+    /// The most vectors that training looks at; also bounded by 128 MiB of them, and for flat indexes that gain
+    /// nothing by more by 8,192 (`pq` with 4 bits or fewer) or 16,384 (`sq`, `lvq`, `rabitq`, `erabitq`, `f16`, `bf16`).
+    /// Default: 65,536.
     pub training_rows: usize,
     /// Iterations of k-means at most. Default: 10.
     pub kmeans_iterations: usize,

@@ -37,12 +37,21 @@ pub(crate) struct EncodeScratch {
     scaled: Vec<f32>,
 }
 
+/// The sample rows that ranges, a mean and the constants of estimates are found from; more are as good as
+/// none.
+const ROWS_WITHOUT_CODEBOOK: usize = 1 << 14;
+
 /// The sample rows that training a quantizer looks at, of as many as there are; `flat`: for vectors without
 /// lists.
 pub(crate) fn training_rows(spec: &QuantizerSpec, flat: bool) -> usize {
     match spec.family() {
-        Family::Additive if flat => additive::training_rows(spec),
-        _ => usize::MAX,
+        // Lists are trained on the same sample, and take longer than the codes' quantizer does.
+        _ if !flat => usize::MAX,
+        Family::Additive => additive::training_rows(spec),
+        Family::Scalar | Family::Float => ROWS_WITHOUT_CODEBOOK,
+        // All others have a plan, which needs principal components.
+        Family::Saq if matches!(spec, QuantizerSpec::OneSegment { .. }) => ROWS_WITHOUT_CODEBOOK,
+        Family::Saq => usize::MAX,
     }
 }
 
