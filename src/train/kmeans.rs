@@ -56,6 +56,15 @@ impl Default for KMeans {
     }
 }
 
+/// How the first centroids are drawn among the rows.
+#[derive(Clone, Copy)]
+enum First {
+    /// See [`draw_centroids`].
+    Apart,
+    /// Each set of rows is equally likely.
+    Evenly,
+}
+
 /// What a fit has found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KMeansModel {
@@ -142,7 +151,7 @@ impl KMeans {
         device: Option<&dyn Accelerator>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, None, device, progress)
+        self.run(sample, None, First::Apart, device, progress)
     }
 
     /// [`fit`](KMeans::fit) of rows that count as often as their `weights` say (finite, from 0 on, of a mean
@@ -152,13 +161,24 @@ impl KMeans {
         sample: MatrixView<'_>,
         weights: Option<&[f32]>,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, weights, None, &mut |_| ControlFlow::Continue(()))
+        self.run(sample, weights, First::Apart, None, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// [`fit_weighted`](KMeans::fit_weighted) from first centroids that are drawn evenly, whatever the weights: more of
+    /// them where vectors are dense.
+    pub(crate) fn fit_evenly(
+        &self,
+        sample: MatrixView<'_>,
+        weights: Option<&[f32]>,
+    ) -> Result<KMeansModel, BuildError> {
+        self.run(sample, weights, First::Evenly, None, &mut |_| ControlFlow::Continue(()))
     }
 
     fn run(
         &self,
         sample: MatrixView<'_>,
         weights: Option<&[f32]>,
+        first: First,
         device: Option<&dyn Accelerator>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
@@ -185,21 +205,28 @@ impl KMeans {
             if progress(report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
         };
         report(0)?;
-        let few = self.nlist.saturating_mul(SEED_POINTS);
-        let stream = || Random::new(self.seed, STREAM_SEED);
-        let seeds = take(MatrixView::new(dim, rows)?, few, stream());
-        let taken = weights.map(|weights| take_weights(weights, few, stream()));
         let mut random = Random::new(self.seed, STREAM_SEED + 1);
-        let centroids = draw_centroids(
-            dim,
-            &seeds,
-            taken.as_deref(),
-            self.nlist,
-            device,
-            &mut random,
-            &mut || report(0),
-        )?;
-        drop((seeds, taken));
+        let centroids = match first {
+            First::Evenly => {
+                let drawn = take(MatrixView::new(dim, rows)?, self.nlist, random);
+                Matrix::new(dim, drawn.into_owned())?
+            }
+            First::Apart => {
+                let few = self.nlist.saturating_mul(SEED_POINTS);
+                let stream = || Random::new(self.seed, STREAM_SEED);
+                let seeds = take(MatrixView::new(dim, rows)?, few, stream());
+                let taken = weights.map(|weights| take_weights(weights, few, stream()));
+                draw_centroids(
+                    dim,
+                    &seeds,
+                    taken.as_deref(),
+                    self.nlist,
+                    device,
+                    &mut random,
+                    &mut || report(0),
+                )?
+            }
+        };
 
         self.iterate(rows, weights, centroids, device, &mut report)
     }

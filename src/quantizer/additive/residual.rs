@@ -44,6 +44,11 @@ impl Single {
     }
 }
 
+/// From so many dimensions on, the centroids of one level alone begin as vectors drawn evenly. Drawn apart
+/// from each other they end with as little error, but more of it lies where vectors are dense and neighbours
+/// are near; in fewer dimensions they end with less.
+const WIDE: usize = 8;
+
 /// The first iterations of one level alone have at least so many points for each centroid, if there are.
 const FEWEST_POINTS: usize = 16;
 /// Dimensions that are fitted at once: independent of all others.
@@ -134,9 +139,12 @@ fn single(
         tolerance: 2e-5,
         ..KMeans::new(most.min(rows.rows()))
     };
-    let begun = kmeans.fit_weighted(many, weights)?.centroids;
+    let begun = match dims {
+        WIDE.. => kmeans.fit_evenly(many, weights)?,
+        _ => kmeans.fit_weighted(many, weights)?,
+    };
     let kmeans = KMeans { iterations: single.iterations.1, ..kmeans };
-    let model = kmeans.fit_from(many, weights, begun)?;
+    let model = kmeans.fit_from(many, weights, begun.centroids)?;
     let mut centroids = Vec::with_capacity(most * dims);
     extend(&mut centroids, &model.centroids, most);
     let of_many = model.inertia.last().copied().unwrap_or(0.0);

@@ -109,7 +109,6 @@ pub(crate) fn train(
         Turn::No => None,
         _ => Some(Pca::fit(residuals.view())?),
     };
-    let learnt = if recipe.turn == Turn::Learnt { rotation::ITERATIONS } else { 0 };
     let last = ROUNDS + if anisotropic.is_some() { anisotropic::ROUNDS } else { 0 };
     // There is always a column.
     let least = recipe.bits.div_ceil(8) as usize;
@@ -118,9 +117,13 @@ pub(crate) fn train(
     // are codes; then parts lose their last levels, or, if there are to be fewer parts, all is done again.
     let factorless = recipe.parts.is_none() && set.lists.is_none();
     let mut additive_bytes = usize::from(!factorless);
-    let (mut parts, basis, vectors, mut begun) = loop {
+    let (mut parts, learnt, basis, vectors, mut begun) = loop {
         let parts = recipe.cut(dim, dims, code_bytes(additive_bytes));
         let columns = columns_of(&parts);
+        let learnt = match recipe.turn {
+            Turn::Learnt => rotation::Effort::of(&parts).iterations,
+            _ => 0,
+        };
         let steps = learnt + columns + last;
         let basis = match (&pca, recipe.turn) {
             (None, _) => None,
@@ -144,7 +147,7 @@ pub(crate) fn train(
             begun.push(of_part);
         }
         if factorless {
-            break (parts, basis, vectors, begun);
+            break (parts, learnt, basis, vectors, begun);
         }
         let rows = residuals.rows() as f64;
         let (whole_sq, left_sq) = (energy(dims, &vectors) / rows, left_sq / rows);
@@ -152,11 +155,11 @@ pub(crate) fn train(
         // Its range is known later.
         let needed = additive_code(set, noise, &[1, 2]).bytes;
         if needed <= additive_bytes {
-            break (parts, basis, vectors, begun);
+            break (parts, learnt, basis, vectors, begun);
         }
         additive_bytes = needed;
         if recipe.cut(dim, dims, code_bytes(needed)).len() == parts.len() {
-            break (parts, basis, vectors, begun);
+            break (parts, learnt, basis, vectors, begun);
         }
     };
     drop((residuals, pca));
