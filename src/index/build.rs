@@ -1,7 +1,7 @@
 //! Building an index: a sample to train on, one pass to assign, one pass to encode.
 //!
 //! The working set does not depend on the number of vectors: the training sample (128 MiB at
-//! most unless there are very many lists), a chunk of rows and of their records, and up to three
+//! most unless there are very many lists), a chunk of rows and of their records, up to three
 //! half-finished blocks a list, and 32 bytes an outlier. The lists of all vectors are kept in temporary files between the
 //! two passes, and outliers in another one until all vectors are encoded.
 

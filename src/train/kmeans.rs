@@ -57,11 +57,11 @@ impl Default for KMeans {
 }
 
 /// How the first centroids are drawn among the rows.
-#[derive(Clone, Copy)]
-enum First {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum First {
     /// See [`draw_centroids`].
     Apart,
-    /// Each set of rows is equally likely.
+    /// Each set of rows is equally likely, whatever their weights: more of them where vectors are dense.
     Evenly,
 }
 
@@ -160,18 +160,9 @@ impl KMeans {
         &self,
         sample: MatrixView<'_>,
         weights: Option<&[f32]>,
+        first: First,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, weights, First::Apart, None, &mut |_| ControlFlow::Continue(()))
-    }
-
-    /// [`fit_weighted`](KMeans::fit_weighted) from first centroids that are drawn evenly, whatever the weights: more of
-    /// them where vectors are dense.
-    pub(crate) fn fit_evenly(
-        &self,
-        sample: MatrixView<'_>,
-        weights: Option<&[f32]>,
-    ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, weights, First::Evenly, None, &mut |_| ControlFlow::Continue(()))
+        self.run(sample, weights, first, None, &mut |_| ControlFlow::Continue(()))
     }
 
     fn run(
@@ -705,13 +696,15 @@ mod tests {
         assert!((a - b).abs() < 1e-4 * b, "{a} {b}");
         // From nothing too, with a sample of the rows; points without a weight draw no centroid.
         let few = KMeans { max_points_per_centroid: 20, ..config };
-        let model = few.fit_weighted(sample.view(), Some(&weights)).unwrap();
+        let model = few.fit_weighted(sample.view(), Some(&weights), First::Apart).unwrap();
         assert_eq!(model.points, 240);
         let one: Vec<f32> = (0..600).map(|i| if i == 77 { 600.0 } else { 0.0 }).collect();
         let all = KMeans { max_points_per_centroid: 600, ..KMeans::new(1) };
-        let model = all.fit_weighted(sample.view(), Some(&one)).unwrap();
+        let model = all.fit_weighted(sample.view(), Some(&one), First::Apart).unwrap();
         assert_eq!(model.centroids.row(0), sample.row(77));
-        let none = KMeans::new(3).fit_weighted(sample.view(), Some(&vec![0.0; 600])).unwrap();
+        let none = KMeans::new(3)
+            .fit_weighted(sample.view(), Some(&vec![0.0; 600]), First::Apart)
+            .unwrap();
         assert!(none.centroids.data().iter().all(|x| x.is_finite()));
     }
 

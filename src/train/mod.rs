@@ -18,6 +18,7 @@ mod spill;
 pub use assign::{AssignScratch, Assigner};
 pub use device::{Accelerator, Closest, LoadedCentroids};
 pub(crate) use direct::Direct;
+pub(crate) use kmeans::First;
 pub use kmeans::{KMeans, KMeansModel};
 pub use pca::Pca;
 pub(crate) use quantize::{ROUND, RowsI7, shifted_dot};

@@ -8,7 +8,8 @@ use super::levels::{BeamScratch, Levels};
 use super::parts::Part;
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
-use crate::train::{Assigner, KMeans};
+use crate::metric::Metric;
+use crate::train::{Assigner, First, KMeans};
 
 /// Rounds of fitting all codebooks to the codes, and finding the codes anew.
 pub(super) const ROUNDS: usize = 2;
@@ -49,6 +50,15 @@ impl Single {
 /// are near; in fewer dimensions they end with less.
 const WIDE: usize = 8;
 
+/// How the centroids of one level alone begin. Inner products ask for long vectors, and those are where vectors are
+/// sparse.
+fn first(dims: usize, metric: Metric) -> First {
+    match metric {
+        Metric::L2 | Metric::Cosine if dims >= WIDE => First::Evenly,
+        _ => First::Apart,
+    }
+}
+
 /// The first iterations of one level alone have at least so many points for each centroid, if there are.
 const FEWEST_POINTS: usize = 16;
 /// Dimensions that are fitted at once: independent of all others.
@@ -84,12 +94,13 @@ pub(super) fn begin(
     &Part { dims, levels, centroids: most, .. }: &Part,
     vectors: &[f32],
     weights: Option<&[f32]>,
+    metric: Metric,
     seed: u64,
     progress: &mut dyn FnMut(usize) -> Result<(), BuildError>,
 ) -> Result<Begun, BuildError> {
     if levels == 1 {
         progress(0)?;
-        return single(dims, most, vectors, weights, seed);
+        return single(dims, most, vectors, weights, metric, seed);
     }
     let mut left = vectors.to_vec();
     let mut centroids = Vec::with_capacity(levels * most * dims);
@@ -116,6 +127,7 @@ fn single(
     most: usize,
     vectors: &[f32],
     weights: Option<&[f32]>,
+    metric: Metric,
     seed: u64,
 ) -> Result<Begun, BuildError> {
     let rows = MatrixView::new(dims, vectors)?;
@@ -139,10 +151,7 @@ fn single(
         tolerance: 2e-5,
         ..KMeans::new(most.min(rows.rows()))
     };
-    let begun = match dims {
-        WIDE.. => kmeans.fit_evenly(many, weights)?,
-        _ => kmeans.fit_weighted(many, weights)?,
-    };
+    let begun = kmeans.fit_weighted(many, weights, first(dims, metric))?;
     let kmeans = KMeans { iterations: single.iterations.1, ..kmeans };
     let model = kmeans.fit_from(many, weights, begun.centroids)?;
     let mut centroids = Vec::with_capacity(most * dims);
@@ -274,7 +283,7 @@ fn cluster(
             ..KMeans::new(most.min(values.rows()))
         };
         let model = match centroids {
-            None => kmeans.fit_weighted(values, weights)?,
+            None => kmeans.fit_weighted(values, weights, First::Apart)?,
             Some(narrow) => {
                 let mut wide = Matrix::zeros(narrow.rows(), width);
                 for i in 0..narrow.rows() {
@@ -576,7 +585,7 @@ pub(super) mod tests {
         let vectors = sums(rows, dims, 0.3);
         let part = Part { start: 0, dims, column: 0, levels: 2, centroids: CENTROIDS };
         let Begun { mut centroids, mut codes, left_sq: before, .. } =
-            begin(&part, &vectors, None, 5, &mut |_| Ok(())).unwrap();
+            begin(&part, &vectors, None, Metric::L2, 5, &mut |_| Ok(())).unwrap();
         assert!(before < 0.05 * energy(dims, &vectors), "{before} of {}", energy(dims, &vectors));
         fit(dims, 2, &vectors, None, &codes, &mut centroids);
         let after =

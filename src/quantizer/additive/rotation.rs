@@ -8,7 +8,7 @@ use super::parts::{Part, gather};
 use crate::error::BuildError;
 use crate::matrix::{Matrix, MatrixView};
 use crate::quantizer::frame::{Rotation, identity};
-use crate::train::{Assigner, KMeans, Pca};
+use crate::train::{Assigner, First, KMeans, Pca};
 
 /// How hard a rotation is learnt.
 #[derive(Clone, Copy)]
@@ -163,7 +163,7 @@ impl<'a> Fitted<'a> {
                 ..KMeans::new(part.centroids.min(view.rows()))
             };
             let model = match centroids.take() {
-                None => kmeans.fit_weighted(view, weights)?,
+                None => kmeans.fit_weighted(view, weights, First::Apart)?,
                 Some(before) => kmeans.fit_from(view, weights, before)?,
             };
             self.left += model.inertia.last().copied().unwrap_or(0.0);

@@ -142,7 +142,7 @@ pub(crate) fn train(
             gather(&vectors, dims, part.range(), &mut own);
             let seed = seed.wrapping_add(part.column as u64);
             let mut report = |level| progress(learnt + part.column + level, steps);
-            let of_part = residual::begin(part, &own, set.weights, seed, &mut report)?;
+            let of_part = residual::begin(part, &own, set.weights, set.metric, seed, &mut report)?;
             left_sq += of_part.left_sq;
             begun.push(of_part);
         }
