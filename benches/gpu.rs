@@ -3,13 +3,16 @@
 //! ```text
 //! cargo build --release -p nonius-benches --features gpu --bin nonius-gpu-bench
 //! nonius-gpu-bench INDEX.nonius QUERIES TRUTH.ivecs [--gpu NAME] [--recall R] [--rerank R] [--gib G]
-//!                  [--repeats N] [--csv FILE] [--svg FILE]
+//!                  [--repeats N] [--build-rows N] [--csv FILE] [--svg FILE]
 //! ```
 //!
 //! The first stage's scan is timed by the device's own clock, over the index's codes repeated to more than caches
 //! hold (`--gib`, default 1), and compared with how fast a kernel copies memory. Searches are timed as a caller sees them, from queries
 //! to neighbours, at the smallest `nprobe` that finds the share `--recall` (default 0.95) of the true ten; the core
 //! searches the same index with the same parameters, one query a call and all queries in a call.
+//!
+//! Then an index of the same kind is built of `--build-rows` random vectors (default 400,000; 0 for none), with all
+//! cores and with the GPU's help, in memory and in turn; both must be the same.
 //!
 //! The program is one file without needs but a driver. Software that acts as a GPU is refused
 //! unless `--gpu` names it.
@@ -18,7 +21,10 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use nonius::{Index, Matrix, MatrixView, Neighbor, SearchParams};
+use nonius::random::Random;
+use nonius::{
+    Index, IndexBuilder, IndexConfig, Keep, Matrix, MatrixView, Metric, Neighbor, SearchParams,
+};
 use nonius_benches::{arguments, quantile};
 use nonius_gpu::bench::{copy_bandwidth, scan_rate};
 use nonius_gpu::{GpuContext, GpuIndex, GpuTimings};
@@ -44,7 +50,8 @@ struct Row {
 }
 
 fn main() -> Result<(), Failure> {
-    let (files, options) = arguments(&["gpu", "recall", "rerank", "gib", "repeats", "csv", "svg"])?;
+    let (files, options) =
+        arguments(&["gpu", "recall", "rerank", "gib", "repeats", "build-rows", "csv", "svg"])?;
     let [index, queries, truth] = &files[..] else {
         return Err("expected INDEX.nonius QUERIES TRUTH.ivecs".into());
     };
@@ -127,6 +134,11 @@ fn main() -> Result<(), Failure> {
         timings.stats.scanned,
         timings.stats.refined
     );
+    drop(on_gpu);
+    let build_rows = number("build-rows", 400_000.0)? as usize;
+    if build_rows > 0 {
+        build(&context, &index, build_rows, repeats.min(3))?;
+    }
     if let Some(path) = options.get("csv") {
         let mut text =
             String::from("batch,code_queries_per_s,bytes_per_s,share_of_copy,qps,recall\n");
@@ -234,6 +246,58 @@ fn one_core(
         })?;
     }
     Ok([quantile(&mut single[1..], 0.5), quantile(&mut batch[1..], 0.5)])
+}
+
+/// Builds an index like another one, with the processor alone and with a GPU, and says what it takes: medians.
+fn build(context: &GpuContext, like: &Index, rows: usize, repeats: usize) -> Result<(), Failure> {
+    let info = like.info();
+    let dim = info.dim;
+    let mut random = Random::new(1, 0);
+    let centres: Vec<f32> = (0..256 * dim).map(|_| random.normal() as f32).collect();
+    let mut vectors = Matrix::zeros(rows, dim);
+    for row in 0..rows {
+        let centre = random.below(256) as usize * dim;
+        for (i, value) in vectors.row_mut(row).iter_mut().enumerate() {
+            // Dimensions differ in what they hold, so that there is something to plan.
+            let spread = 4.0 / (1.0 + i as f32 / 16.0);
+            *value = spread * (centres[centre + i] + random.normal() as f32);
+        }
+    }
+    let config = IndexConfig {
+        metric: Metric::L2,
+        quantizer: info.quantizer,
+        nlist: Some(info.nlist.min(rows)),
+        keep: Keep::None,
+        ..IndexConfig::default()
+    };
+    println!("builds of {rows} vectors x {dim} as {}, {} lists", config.quantizer, info.nlist);
+    let mut seconds: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..repeats {
+        let mut indexes = Vec::new();
+        for (device, seconds) in seconds.iter_mut().enumerate() {
+            let mut builder = IndexBuilder::new(&config);
+            if device == 1 {
+                builder = builder.accelerator(context);
+            }
+            let (index, report) = builder.build(&vectors.view())?;
+            let of = [report.train_seconds, report.encode_seconds, report.encoder_cpu_seconds];
+            of.into_iter().zip(seconds).for_each(|(of, seconds)| seconds.push(of));
+            indexes.push((index, report.by_device));
+        }
+        if indexes[0].0.as_bytes() != indexes[1].0.as_bytes() {
+            return Err("the index that the GPU helped to build is another one".into());
+        }
+        if seconds[0][0].len() == repeats {
+            println!("encoded by the GPU: {} vectors", indexes[1].1);
+        }
+    }
+    for (who, seconds) in ["all cores", "with the GPU"].iter().zip(&mut seconds) {
+        let [train, encode, encoder] = seconds.each_mut().map(|values| quantile(values, 0.5));
+        println!(
+            "{who}: training {train:.2} s, lists and codes {encode:.2} s, of which threads encode {encoder:.2} s"
+        );
+    }
+    Ok(())
 }
 
 /// Draws queries a second and the first stage's rate against the batch.

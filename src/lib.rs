@@ -83,6 +83,7 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+pub mod accelerator;
 mod error;
 mod index;
 mod matrix;
@@ -96,6 +97,7 @@ mod topk;
 pub mod train;
 pub mod transform;
 
+pub use accelerator::{Accelerator, Closest, LoadedCentroids};
 pub use error::{
     BuildError, ConfigError, DeviceError, Error, OpenError, SearchError, SourceError, VectorError,
     WriteError,
@@ -109,4 +111,3 @@ pub use quantizer::{CodeSize, CodebookUse, Codes, Quantizer, QuantizerConfig, Qu
 pub use source::{BlockSource, RowReader, VectorSource};
 pub use storage::{MappedFile, SectionInfo, VerifyReport};
 pub use topk::{Neighbor, TopK};
-pub use train::{Accelerator, Closest, LoadedCentroids};

@@ -2,10 +2,12 @@
 
 use std::sync::Mutex;
 
+use nonius::accelerator::{DeviceEncoder, LoadedEncoder};
 use nonius::{Accelerator, Closest, DeviceError, LoadedCentroids};
 
 use crate::GpuContext;
 use crate::context::lock;
+use crate::encode;
 use crate::error::GpuError;
 use crate::kernels::nearest::{self, Params, SLICE, TILE};
 
@@ -39,8 +41,8 @@ struct Room {
     padded: Vec<f32>,
 }
 
-/// A GPU helps with k-means and with finding the list of each vector. Second lists (`spill`) and few dimensions stay
-/// with the processor.
+/// A GPU helps with k-means, with finding the list of each vector, and with codes of SAQ. Second lists (`spill`) and
+/// lists of few dimensions stay with the processor, as do all other codes.
 impl Accelerator for GpuContext {
     fn load<'a>(
         &'a self,
@@ -49,6 +51,16 @@ impl Accelerator for GpuContext {
         norms_sq: &[f32],
     ) -> Result<Box<dyn LoadedCentroids + 'a>, DeviceError> {
         Ok(Box::new(Loaded::new(self, dim, centroids, norms_sq, PIECE_BYTES)?))
+    }
+
+    fn load_encoder<'a>(
+        &'a self,
+        encoder: &DeviceEncoder<'_>,
+    ) -> Result<Option<Box<dyn LoadedEncoder + 'a>>, DeviceError> {
+        Ok(match encode::Loaded::new(self, encoder)? {
+            Some(loaded) => Some(Box::new(loaded)),
+            None => None,
+        })
     }
 }
 

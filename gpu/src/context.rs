@@ -452,12 +452,12 @@ impl<'a> Recorder<'a> {
     pub(crate) fn send(mut self, read: &[(&wgpu::Buffer, u64)]) -> Result<Pending<'a>, GpuError> {
         let context = self.context;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let total: u64 = read.iter().map(|&(_, bytes)| bytes).sum();
+        let total: u64 = read.iter().map(|&(_, bytes)| apart(bytes)).sum();
         let staging = context.allocate("results", total.max(4), usage)?;
         let mut offset = 0;
         for &(buffer, bytes) in read {
             self.encoder.copy_buffer_to_buffer(buffer, 0, &staging, offset, bytes);
-            offset += bytes;
+            offset += apart(bytes);
         }
         let mut times = None;
         if let Some(query_set) = &self.times
@@ -482,6 +482,11 @@ impl<'a> Recorder<'a> {
         let bytes = read.iter().map(|&(_, bytes)| bytes).collect();
         Ok(Pending { context, staging, bytes, times, timed: self.timed, submission })
     }
+}
+
+/// How far apart the starts of what is read are: they have to be multiples of 8.
+fn apart(bytes: u64) -> u64 {
+    bytes.next_multiple_of(wgpu::MAP_ALIGNMENT)
 }
 
 /// Work that runs on the device.
@@ -513,7 +518,7 @@ impl Pending<'_> {
         let mut offset = 0;
         for bytes in bytes {
             results.push(words(&staging, offset, offset + bytes)?);
-            offset += bytes;
+            offset += apart(bytes);
         }
         let mut seconds = Vec::new();
         if let Some(times) = times {

@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A [`GpuContext`] also helps to build: see [`IndexBuilder::accelerator`](nonius::IndexBuilder::accelerator).
+//! A [`GpuContext`] also helps to build, with lists and with codes of SAQ: see [`IndexBuilder::accelerator`](nonius::IndexBuilder::accelerator).
 //!
 //! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16` and
 //! `bf16`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
@@ -30,6 +30,7 @@ mod assign;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod context;
+mod encode;
 mod error;
 mod kernels;
 mod pipeline;

@@ -23,16 +23,17 @@ use super::outliers::{Chooser, Chunk, outlier_bytes, outliers_for};
 use super::rank::CompactCentroids;
 use super::shelf::Shelf;
 use super::sums::{Strides, write_list_checksums};
+use crate::accelerator::{Accelerator, LoadedCentroids};
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
 use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
 use crate::progress::{Progress, ProgressFn, Stage};
-use crate::quantizer::codec::{self, EncodeScratch, Encoder};
+use crate::quantizer::codec::{self, EncodeScratch, Encoder, OnDevice};
 use crate::quantizer::frame::{ListCentroids, Lists, Options, TrainingSet};
 use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, SectionKind, Sink, Writer,
 };
-use crate::train::{Accelerator, Assigner, KMeans, LoadedCentroids, NOWHERE, sample_rows_with};
+use crate::train::{Assigner, KMeans, NOWHERE, sample_rows_with};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -93,7 +94,7 @@ impl<'a> IndexBuilder<'a> {
         self
     }
 
-    /// Lets a device help to cluster vectors into lists. The index has the same bytes without it.
+    /// Lets a device help to cluster vectors into lists and, with SAQ, to encode them. The index has the same bytes without it.
     pub fn accelerator(mut self, device: &'a dyn Accelerator) -> IndexBuilder<'a> {
         self.given.accelerator = Some(device);
         self
@@ -174,6 +175,8 @@ struct Job<'a, 'p> {
     assigner: Option<Assigner>,
     /// The same on a device.
     loaded: Option<Box<dyn LoadedCentroids + 'a>>,
+    /// The encoder on a device.
+    on_device: Option<OnDevice<'a>>,
     /// The centroids as encoding needs them; none where there is one list.
     centroids: Option<ListCentroids>,
     /// Vectors at least this far from their centroid, in squared distance, go to a second list.
@@ -296,6 +299,7 @@ impl<'a, 'p> Job<'a, 'p> {
         let centroids = assigner.as_ref().map(|assigner| {
             ListCentroids::new(encoder.rotation(), &mean, assigner.centroids().view())
         });
+        let on_device = encoder.load(accelerator, centroids.as_ref())?;
         Ok(Job {
             source,
             config,
@@ -307,6 +311,7 @@ impl<'a, 'p> Job<'a, 'p> {
             encoder,
             assigner,
             loaded,
+            on_device,
             centroids,
             spill_from,
             inertia,
@@ -319,7 +324,7 @@ impl<'a, 'p> Job<'a, 'p> {
         // With lists, long chunks make few and long writes to each; with one list, chunks that
         // stay in the cache between their passes are better. Neither changes a byte.
         let bytes = match self.nlist {
-            1 => CACHED_BYTES * rayon::current_num_threads(),
+            1 if self.on_device.is_none() => CACHED_BYTES * rayon::current_num_threads(),
             _ => CHUNK_BYTES,
         };
         (bytes.min(CHUNK_BYTES) / (4 * self.dim)).max(TASK_ROWS).min(self.rows)
@@ -525,17 +530,23 @@ impl<'a, 'p> Job<'a, 'p> {
             }
             let encoder = &self.encoder;
             let centroids = self.centroids.as_ref();
+            let on_device = self.on_device.as_ref();
+            let task_rows = on_device.map_or(TASK_ROWS, OnDevice::most_rows);
             records
-                .par_chunks_mut(TASK_ROWS * stride)
-                .zip(values.par_chunks(TASK_ROWS * dim))
-                .zip(of_row.par_chunks(TASK_ROWS))
-                .for_each_init(EncodeScratch::default, |scratch, ((records, values), of_row)| {
-                    let start = Instant::now();
-                    let lists = centroids.map(|centroids| Lists { of_row, centroids });
-                    encoder.encode_rows(values, lists.as_ref(), scratch, records);
-                    let nanos = start.elapsed().as_nanos() as u64;
-                    encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
-                });
+                .par_chunks_mut(task_rows * stride)
+                .zip(values.par_chunks(task_rows * dim))
+                .zip(of_row.par_chunks(task_rows))
+                .try_for_each_init(
+                    EncodeScratch::default,
+                    |scratch, ((records, values), of_row)| {
+                        let start = Instant::now();
+                        let lists = centroids.map(|centroids| Lists { of_row, centroids });
+                        encoder.encode_by(on_device, values, lists.as_ref(), scratch, records)?;
+                        let nanos = start.elapsed().as_nanos() as u64;
+                        encoder_nanos.fetch_add(nanos, Ordering::Relaxed);
+                        Ok::<(), BuildError>(())
+                    },
+                )?;
             uses.add(records, stride);
             if let Some(outliers) = &mut outliers {
                 outliers.look_at(encoder, centroids, Chunk { first, values, of_row, records })?;
@@ -570,6 +581,7 @@ impl<'a, 'p> Job<'a, 'p> {
             plan: self.encoder.plan().to_vec(),
             codebooks: uses.report(),
             inertia: self.inertia.clone(),
+            by_device: self.on_device.as_ref().map_or(0, OnDevice::rows),
             train_seconds: self.train_seconds,
             encode_seconds: 0.0,
             encoder_cpu_seconds: encoder_nanos.into_inner() as f64 * 1e-9,

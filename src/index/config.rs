@@ -299,6 +299,8 @@ pub struct BuildReport {
     pub plan: Vec<Segment>,
     /// How the codes of all vectors use each codebook; empty for quantizers that have none.
     pub codebooks: Vec<CodebookUse>,
+    /// Vectors whose codes come from the device that was given to the build.
+    pub by_device: u64,
     /// k-means' mean squared distance to the centroid after each iteration.
     pub inertia: Vec<f64>,
     /// Seconds of sampling, clustering and training.

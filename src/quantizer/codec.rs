@@ -6,13 +6,15 @@ use nonius_simd::BLOCK;
 
 use super::additive;
 use super::float;
-use super::frame::{Frame, Lists, Options, Rotation, TrainingSet};
+use super::frame::{Frame, ListCentroids, Lists, Options, Rotation, TrainingSet};
 use super::saq::{self, Segment};
 use super::scalar;
 use super::view::{self, Centroid, Constants, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::accelerator::{Accelerator, LoadedEncoder};
 use crate::error::{BuildError, ConfigError};
 use crate::storage::Section;
 
@@ -34,7 +36,27 @@ pub(crate) struct EncodeScratch {
     saq: saq::EncodeScratch,
     additive: additive::EncodeScratch,
     scalar: scalar::EncodeScratch,
+    device: saq::DeviceScratch,
     scaled: Vec<f32>,
+}
+
+/// An encoder on a device.
+pub(crate) struct OnDevice<'d> {
+    loaded: Box<dyn LoadedEncoder + 'd>,
+    trusted: AtomicBool,
+    rows: AtomicU64,
+}
+
+impl OnDevice<'_> {
+    /// Rows that the device has encoded.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Rows to encode at a time.
+    pub(crate) fn most_rows(&self) -> usize {
+        self.loaded.most_rows().max(1)
+    }
 }
 
 /// The sample rows that ranges, a mean and the constants of estimates are found from; more are as good as
@@ -140,6 +162,42 @@ impl Encoder {
     /// A count of how often records name each centroid, of quantizers that have codebooks.
     pub(crate) fn uses(&self) -> Uses {
         self.layout().uses()
+    }
+
+    /// Loads this encoder to a device; none where the processor encodes. `centroids` are those of the lists.
+    pub(crate) fn load<'d>(
+        &self,
+        device: Option<&'d dyn Accelerator>,
+        centroids: Option<&ListCentroids>,
+    ) -> Result<Option<OnDevice<'d>>, BuildError> {
+        let (Encoder::Saq(saq, layout), Some(device)) = (self, device) else { return Ok(None) };
+        let loaded = saq.load(device, layout, centroids).map_err(BuildError::Device)?;
+        let (trusted, rows) = (AtomicBool::new(true), AtomicU64::new(0));
+        Ok(loaded.map(|loaded| OnDevice { loaded, trusted, rows }))
+    }
+
+    /// [`encode_rows`](Encoder::encode_rows) by a device that has loaded this encoder, if there is one.
+    pub(crate) fn encode_by(
+        &self,
+        device: Option<&OnDevice<'_>>,
+        rows: &[f32],
+        lists: Option<&Lists<'_>>,
+        scratch: &mut EncodeScratch,
+        records: &mut [u8],
+    ) -> Result<(), BuildError> {
+        if let (Encoder::Saq(saq, layout), Some(device)) = (self, device)
+            && device.trusted.load(Ordering::Relaxed)
+        {
+            let (loaded, trusted) = (&*device.loaded, &device.trusted);
+            let scratch = &mut scratch.device;
+            let rows = saq
+                .encode_by(loaded, trusted, layout, rows, lists, scratch, records)
+                .map_err(BuildError::Device)?;
+            device.rows.fetch_add(rows as u64, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.encode_rows(rows, lists, scratch, records);
+        Ok(())
     }
 
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.

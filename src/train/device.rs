@@ -5,48 +5,9 @@ use rayon::prelude::*;
 
 use super::assign::{Assigner, MARGIN, TASK, limit_of};
 use super::repair::NOWHERE;
-use crate::error::{BuildError, DeviceError};
+use crate::accelerator::{Accelerator, Closest, LoadedCentroids};
+use crate::error::BuildError;
 use crate::matrix::subtract;
-
-/// What is faster than the processor at comparing many rows with many centroids: a GPU, say.
-///
-/// Builds use it where they are given one ([`IndexBuilder::accelerator`](crate::IndexBuilder::accelerator)): for
-/// k-means, and to find the list of each vector. Where its answers are too close to tell, the processor decides,
-/// so an index is the same, byte for byte, with and without it.
-pub trait Accelerator: Sync {
-    /// Loads centroids (`nlist x dim`) and their squared norms. There is at least one; all values are finite.
-    ///
-    /// # Errors
-    /// Whatever keeps the device from it; the build ends with it, as [`BuildError::Device`].
-    fn load<'a>(
-        &'a self,
-        dim: usize,
-        centroids: &[f32],
-        norms_sq: &[f32],
-    ) -> Result<Box<dyn LoadedCentroids + 'a>, DeviceError>;
-}
-
-/// Centroids on a device.
-pub trait LoadedCentroids: Sync {
-    /// Finds for each row of `rows` (`n x dim`) the centroid `c` of the least score `|c|^2 - 2 <x, c>`, and writes
-    /// all `n` answers. Products may be summed in any order, in `f32`. Rows may have values that are not finite; what
-    /// is answered for these does not matter.
-    ///
-    /// # Errors
-    /// As [`Accelerator::load`].
-    fn closest(&self, rows: &[f32], found: &mut [Closest]) -> Result<(), DeviceError>;
-}
-
-/// The nearest centroid of a row, as a device found it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Closest {
-    /// The number of the centroid.
-    pub number: u32,
-    /// Its score: the squared distance less the squared norm of the row.
-    pub score: f32,
-    /// The least score of all other centroids; huge if there is none.
-    pub second: f32,
-}
 
 /// Rows are sent to a device in pieces of so many bytes at most.
 const PIECE_BYTES: usize = 32 << 20;
@@ -150,6 +111,7 @@ impl Assigner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::DeviceError;
     use crate::matrix::Matrix;
     use crate::random::Random;
     use crate::train::KMeans;

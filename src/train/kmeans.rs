@@ -7,8 +7,8 @@ use nonius_simd::{Vectorize, dot_f32, level};
 use rayon::prelude::*;
 
 use super::assign::Assigner;
-use super::device::Accelerator;
 use super::repair::{Buckets, repair};
+use crate::accelerator::Accelerator;
 use crate::error::{BuildError, ConfigError, VectorError};
 use crate::matrix::{Matrix, MatrixView};
 use crate::progress::{Progress, ProgressFn, Stage};

@@ -16,7 +16,6 @@ pub mod sample;
 mod spill;
 
 pub use assign::{AssignScratch, Assigner};
-pub use device::{Accelerator, Closest, LoadedCentroids};
 pub(crate) use direct::Direct;
 pub(crate) use kmeans::First;
 pub use kmeans::{KMeans, KMeansModel};

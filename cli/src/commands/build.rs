@@ -105,6 +105,7 @@ struct BuildJson {
     total_seconds: f64,
     encode_vectors_per_second: f64,
     encoder_cpu_seconds: f64,
+    by_device: u64,
     peak_rss_bytes: Option<u64>,
     inertia: Vec<f64>,
     plan: Vec<PlanSegment>,
@@ -161,7 +162,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let report = builder.write(&*source, &args.output)?;
     bars.clear();
 
-    out.text(table(&report, config.keep))?;
+    out.text(table(&report, config.keep, gpu.is_some()))?;
     out.json(&json(&report, config.keep))
 }
 
@@ -169,7 +170,7 @@ fn per_second(count: usize, seconds: f64) -> f64 {
     count as f64 / seconds.max(1e-9)
 }
 
-fn table(report: &BuildReport, keep: Keep) -> Table {
+fn table(report: &BuildReport, keep: Keep, by_gpu: bool) -> Table {
     let BuildReport { vectors, dim, metric, quantizer, nlist, .. } = report;
     let mut table = Table::facts();
     let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
@@ -188,6 +189,9 @@ fn table(report: &BuildReport, keep: Keep) -> Table {
     row("training", format!("{:.2} s", report.train_seconds));
     let speed = per_second(*vectors, report.encode_seconds);
     row("encoding", format!("{:.2} s, {speed:.0} vectors a second", report.encode_seconds));
+    if by_gpu {
+        row("by the GPU", format!("{} codes", report.by_device));
+    }
     row("total", format!("{:.2} s", report.total_seconds));
     if let Some(bytes) = peak_rss_bytes() {
         row("peak memory", human_bytes(bytes));
@@ -218,6 +222,7 @@ fn json(report: &BuildReport, keep: Keep) -> BuildJson {
             report.encoder_cpu_seconds,
         ),
         encoder_cpu_seconds: report.encoder_cpu_seconds,
+        by_device: report.by_device,
         peak_rss_bytes: peak_rss_bytes(),
         inertia: report.inertia.clone(),
         plan: plan(&report.plan),

@@ -6,12 +6,16 @@
 //! for `$NAME`: compilers do not unroll loops that are watched for their end, and so would keep what
 //! is indexed by the loop in memory.
 
+pub(crate) mod adjust;
+pub(crate) mod arithmetic;
 pub(crate) mod carry;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod copy;
 pub(crate) mod gather;
 pub(crate) mod nearest;
+pub(crate) mod pack;
 pub(crate) mod refine;
+pub(crate) mod rotate;
 pub(crate) mod scan;
 pub(crate) mod select;
 pub(crate) mod top;

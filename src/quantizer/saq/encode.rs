@@ -6,7 +6,7 @@ use super::adjust::{Effort, Lanes, SegmentCode, encode_segment};
 use super::layout::{Layout, SegmentLayout};
 use super::rotate::RotatedLanes;
 use super::scale::ScaleFormat;
-use super::{Encoder, SegmentConstants};
+use super::{Encoder, Model, SegmentConstants};
 use crate::quantizer::blocks::fields;
 use crate::quantizer::frame::{Lists, additive_base};
 use crate::train::ROUND;
@@ -55,23 +55,10 @@ impl Encoder {
             self.rotate_lanes(rows, &mut scratch.rotated);
             let norms_sq = scratch.rotated.norms_sq();
             additive_base(self.model.frame.metric, &self.mean, rows, norms_sq, &mut additive);
-            let mut norms = Norms { x: [0.0; BLOCK], c: [0.0; BLOCK], o: [0.0; BLOCK] };
-            norms.x[..count].copy_from_slice(norms_sq);
-            norms.o = norms.x;
-            if let Some(lists) = &lists
-                && self.rotated < self.model.frame.dims
-            {
-                for (i, row) in rows.chunks_exact(self.model.frame.dim).enumerate() {
-                    let list = lists.of_row[first + i] as usize;
-                    let origin = &lists.centroids.origins[list * self.model.frame.dim..]
-                        [..self.model.frame.dim];
-                    norms.o[i] = nonius_simd::l2_sq_f32(row, origin);
-                    norms.c[i] = lists.centroids.norms_sq[list];
-                }
-            }
-            scratch.scaled = scaled;
             let lists = lists
                 .map(|l| Lists { of_row: &l.of_row[first..first + count], centroids: l.centroids });
+            let norms = Norms::of(self, rows, norms_sq, lists.as_ref());
+            scratch.scaled = scaled;
             nonius_simd::level().vectorize(EncodeBlock {
                 saq: self,
                 layout,
@@ -87,13 +74,96 @@ impl Encoder {
 }
 
 /// Squared norms of each lane.
-struct Norms {
+pub(super) struct Norms {
     /// Of the vector relative to the mean.
-    x: Lanes,
+    pub(super) x: Lanes,
     /// Of its centroid relative to the mean.
-    c: Lanes,
+    pub(super) c: Lanes,
     /// Of the difference of the two.
-    o: Lanes,
+    pub(super) o: Lanes,
+}
+
+impl Norms {
+    /// Of up to 32 rows, whose own norms are `norms_sq`; the others are needed where dimensions are dropped.
+    pub(super) fn of(
+        saq: &Encoder,
+        rows: &[f32],
+        norms_sq: &[f32],
+        lists: Option<&Lists<'_>>,
+    ) -> Norms {
+        let mut norms = Norms { x: [0.0; BLOCK], c: [0.0; BLOCK], o: [0.0; BLOCK] };
+        norms.x[..norms_sq.len()].copy_from_slice(norms_sq);
+        norms.o = norms.x;
+        let dim = saq.model.frame.dim;
+        if let Some(Lists { of_row, centroids }) = lists
+            && saq.rotated < saq.model.frame.dims
+        {
+            for (i, (row, &list)) in rows.chunks_exact(dim).zip(*of_row).enumerate() {
+                let list = list as usize;
+                let origin = &centroids.origins[list * dim..][..dim];
+                norms.o[i] = nonius_simd::l2_sq_f32(row, origin);
+                norms.c[i] = centroids.norms_sq[list];
+            }
+        }
+        norms
+    }
+}
+
+/// What of the segments of 32 vectors goes into their factors.
+#[derive(Default)]
+pub(super) struct Sums {
+    /// `<centroid, code - o>`, with all bits.
+    full: Lanes,
+    /// The same with the bits of the first stage.
+    first: Lanes,
+    /// `|o|^2` over the segments so far.
+    seen_sq: Lanes,
+    /// `<centroid, o>` over the segments so far.
+    seen_dot: Lanes,
+}
+
+impl Sums {
+    /// Adds the squared norms of a segment.
+    #[inline(always)]
+    pub(super) fn add_norms(&mut self, norm_sq: &Lanes) {
+        for j in 0..BLOCK {
+            self.seen_sq[j] += norm_sq[j];
+        }
+    }
+
+    /// Adds a segment's inner products with the centroid.
+    #[inline(always)]
+    pub(super) fn add_shares(&mut self, scale: &Lanes, shares: &Shares) {
+        for j in 0..BLOCK {
+            self.full[j] += scale[j] * shares.code[j] - shares.o[j];
+            self.first[j] += scale[j] * shares.first[j] - shares.o[j];
+            self.seen_dot[j] += shares.o[j];
+        }
+    }
+
+    /// Adds a segment that is dropped: what the others leave of the norm, of which the codes are returned, and of the
+    /// inner product with the centroid.
+    #[inline(always)]
+    pub(super) fn add_dropped(&mut self, norms: &Norms, unit: f32) -> [u32; BLOCK] {
+        let mut left_sq = [0.0f32; BLOCK];
+        for j in 0..BLOCK {
+            let left = norms.o[j] - self.seen_sq[j];
+            left_sq[j] = if left > 0.0 { left } else { 0.0 };
+            let left_dot = 0.5 * (norms.x[j] - norms.c[j] - norms.o[j]) - self.seen_dot[j];
+            self.full[j] -= left_dot;
+            self.first[j] -= left_dot;
+        }
+        norm_codes(&left_sq, unit)
+    }
+
+    /// The codes of the additive factor of a lane, `additive` without the part of the code, and of its shift.
+    #[inline(always)]
+    pub(super) fn factors(&self, model: &Model, additive: f32, j: usize) -> ([u8; 4], u8) {
+        let alpha = model.frame.alpha();
+        let mut code = [0; 4];
+        model.frame.additive.write(additive + alpha * self.full[j], &mut code);
+        (code, model.encode_shift(alpha * (self.first[j] - self.full[j])))
+    }
 }
 
 struct EncodeBlock<'a> {
@@ -113,7 +183,7 @@ impl Vectorize for EncodeBlock<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let EncodeBlock { saq, layout, lists, scratch, count, mut additive, norms, records } = self;
+        let EncodeBlock { saq, layout, lists, scratch, count, additive, norms, records } = self;
         let model = &saq.model;
         let EncodeScratch { rotated, o, c, u, codes, bytes, .. } = scratch;
         o.resize(layout.dims, [0.0; BLOCK]);
@@ -129,10 +199,7 @@ impl Vectorize for EncodeBlock<'_> {
         }
         u.resize(layout.dims, [0.0; BLOCK]);
         bytes.resize(layout.record_bytes(), [0; BLOCK]);
-        // <centroid, code - o>, with all bits and with those of the first stage.
-        let (mut full, mut first) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        // |o|^2 and <centroid, o> over the segments seen so far.
-        let (mut seen_sq, mut seen_dot) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        let mut sums = Sums::default();
         for ((segment, constants), &along) in
             layout.segments.iter().zip(&model.constants).zip(&saq.along)
         {
@@ -143,15 +210,7 @@ impl Vectorize for EncodeBlock<'_> {
                 // Dropped dimensions are not even rotated: what is needed of them is what the
                 // others leave of the norm and of the inner product with the centroid.
                 u.fill([0.0; BLOCK]);
-                let mut left_sq = [0.0f32; BLOCK];
-                for j in 0..BLOCK {
-                    let left = norms.o[j] - seen_sq[j];
-                    left_sq[j] = if left > 0.0 { left } else { 0.0 };
-                    let left_dot = 0.5 * (norms.x[j] - norms.c[j] - norms.o[j]) - seen_dot[j];
-                    full[j] -= left_dot;
-                    first[j] -= left_dot;
-                }
-                norm_codes(&left_sq, constants.unit)
+                sums.add_dropped(&norms, constants.unit)
             } else {
                 let o = &mut o[range.clone()];
                 saq.coordinates(rotated, range.clone(), o);
@@ -178,9 +237,7 @@ impl Vectorize for EncodeBlock<'_> {
                     encode_segment(o, segment.bits, unit, format, saq.effort, along, &mut code);
                 }
                 scale = code.scale;
-                for j in 0..BLOCK {
-                    seen_sq[j] += code.norm_sq[j];
-                }
+                sums.add_norms(&code.norm_sq);
                 code.scale_code
             };
             let place = layout.scale_start(segment);
@@ -194,28 +251,18 @@ impl Vectorize for EncodeBlock<'_> {
             }
             if lists.is_some() && segment.start < saq.rotated {
                 let shares = shares(&o[range.clone()], u, &c[range], constants, segment);
-                for j in 0..BLOCK {
-                    full[j] += scale[j] * shares.code[j] - shares.o[j];
-                    first[j] += scale[j] * shares.first[j] - shares.o[j];
-                    seen_dot[j] += shares.o[j];
-                }
+                sums.add_shares(&scale, &shares);
             }
             pack_segment(layout, segment, u, codes, bytes);
         }
-        let alpha = model.frame.alpha();
         let place = layout.group_bytes();
         for j in 0..BLOCK {
-            additive[j] += alpha * full[j];
-            let mut code = [0; 4];
-            model.frame.additive.write(additive[j], &mut code);
+            let (code, shift) = sums.factors(model, additive[j], j);
             for (k, &byte) in code[..layout.additive_bytes].iter().enumerate() {
                 bytes[place + k][j] = byte;
             }
-        }
-        if layout.shift_bytes == 1 {
-            let place = place + layout.additive_bytes;
-            for j in 0..BLOCK {
-                bytes[place][j] = model.encode_shift(alpha * (first[j] - full[j]));
+            if layout.shift_bytes == 1 {
+                bytes[place + layout.additive_bytes][j] = shift;
             }
         }
         scatter(bytes, layout.record_bytes(), count, records);
@@ -259,13 +306,13 @@ fn norm_codes(norm_sq: &Lanes, unit: f32) -> [u32; BLOCK] {
 }
 
 /// Inner products with the centroid over a segment.
-struct Shares {
+pub(super) struct Shares {
     /// Of the residual.
-    o: Lanes,
+    pub(super) o: Lanes,
     /// Of the code, in units of the scale.
-    code: Lanes,
+    pub(super) code: Lanes,
     /// Of the first stage's part of the code, in units of the scale.
-    first: Lanes,
+    pub(super) first: Lanes,
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ mod adjust;
 mod bound;
 mod codes;
 mod constants;
+mod device;
 mod encode;
 mod layout;
 mod plan;
@@ -29,6 +30,7 @@ pub use bound::Line;
 pub use raw::SaqQuery;
 
 pub(crate) use bound::{SCAN_BLOCKS, ScanScratch};
+pub(crate) use device::DeviceScratch;
 pub(crate) use encode::EncodeScratch;
 pub(crate) use layout::Layout;
 pub(crate) use query::{QueryModel, Tables};

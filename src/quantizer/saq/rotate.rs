@@ -108,6 +108,21 @@ impl CoarseRotation {
         noise
     }
 
+    /// The first dimension that is rotated so.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Row by row, 128 added.
+    pub(super) fn rows(&self) -> &[u8] {
+        &self.rows
+    }
+
+    /// What each row is multiplied by.
+    pub(super) fn scales(&self) -> &[f32] {
+        &self.inverse
+    }
+
     /// Leaves the dimensions before `start` to the fine rotation.
     fn drop_before(&mut self, start: usize) {
         if let Some(depth) = self.rows.len().checked_div(self.inverse.len()) {
