@@ -546,17 +546,21 @@ class Scalar(Index):
 
 
 class Float(Index):
-    SPECS = (14, 15)
+    SPECS = (14, 15, 16)
     STEPPED_BYTES, STEPLESS_BYTES = (), (0,)
 
     def lay_out(self, part):
-        expect("spec_value", self.spec_value, 16)
+        expect("spec_value", self.spec_value, 32 if self.spec == 16 else 16)
         expect("weight", self.weight, 0)
-        self.factor_sizes, self.code_bytes, self.rest_bytes = [], 64 * self.dims, 0
+        self.value_bytes = self.spec_value // 8
+        self.factor_sizes, self.code_bytes, self.rest_bytes = [], 32 * self.value_bytes * self.dims, 0
 
     def first_codes(self, block, lane):
         """The values, relative to the mean."""
-        words = [block[64 * i + 2 * lane:][:2] for i in range(self.dims)]
+        size = self.value_bytes
+        words = [block[size * (32 * i + lane):][:size] for i in range(self.dims)]
+        if self.spec == 16:
+            return [struct.unpack("<f", word)[0] for word in words]
         if self.spec == 15:
             return [struct.unpack("<f", b"\0\0" + word)[0] for word in words]
         return [struct.unpack("<e", word)[0] for word in words]

@@ -132,7 +132,7 @@ pub fn fix_checksums(bytes: &mut [u8], places: &[Place]) {
 }
 
 /// The kinds of quantizers that [`quantizer_kind`] tells apart.
-pub const QUANTIZER_KINDS: usize = 14;
+pub const QUANTIZER_KINDS: usize = 15;
 
 /// The number of a quantizer's kind. A quantizer that is added does not compile until it has one here;
 /// then tests ask for a file of it.
@@ -152,6 +152,7 @@ pub fn quantizer_kind(spec: QuantizerSpec) -> usize {
         QuantizerSpec::Lvq { .. } => 11,
         QuantizerSpec::F16 => 12,
         QuantizerSpec::Bf16 => 13,
+        QuantizerSpec::F32 => 14,
     }
 }
 
@@ -199,6 +200,7 @@ pub fn samples() -> Vec<(String, Vec<u8>)> {
         (Metric::InnerProduct, "lvq:8", 1, 0.0, Keep::F16, &wide, &small),
         (Metric::L2, "f16", 1, 0.0, Keep::None, &wide, &small),
         (Metric::InnerProduct, "bf16", 6, 0.5, Keep::F16, &base, &large),
+        (Metric::Cosine, "f32", 5, 0.5, Keep::None, &base, &small),
         (Metric::L2, WITH_OUTLIERS[0], 5, 1.0, Keep::F16, &wide, &small),
         (Metric::InnerProduct, WITH_OUTLIERS[1], 1, 0.0, Keep::None, &wide, &large),
     ]

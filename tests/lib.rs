@@ -177,7 +177,7 @@ pub fn says(error: &dyn std::fmt::Display, facts: &[&str]) {
 }
 
 /// Quantizers of every family, with few and with many bits.
-pub const QUANTIZERS: [&str; 16] = [
+pub const QUANTIZERS: [&str; 17] = [
     "saq:4",
     "saq:0.5",
     "saq:12",
@@ -194,4 +194,5 @@ pub const QUANTIZERS: [&str; 16] = [
     "lvq:8",
     "lvq:4x8",
     "f16",
+    "f32",
 ];

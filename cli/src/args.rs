@@ -59,7 +59,7 @@ impl Threads {
 /// How vectors are compressed; shared by the commands that build.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Quantizer {
-    /// Quantizer: saq, pq, opq, rvq, sq, lvq, rabitq, erabitq, f16 or bf16, or with its bits in
+    /// Quantizer: saq, pq, opq, rvq, sq, lvq, rabitq, erabitq, f16, bf16 or f32, or with its bits in
     /// one word: saq:4, saq:0.5, saq:48B (bytes), pq:16B, pq4:16B (4 bits a codebook, or 1 to 12), opq:16B,
     /// rvq:24B, prq:4x24B (4 parts), sq:8, lvq:8, lvq:4x4 (two levels), erabitq:4
     #[arg(long, value_name = "NAME", default_value = "saq")]

@@ -18,8 +18,8 @@
 //!
 //! A [`GpuContext`] also helps to build, with lists and with codes of SAQ: see [`IndexBuilder::accelerator`](nonius::IndexBuilder::accelerator).
 //!
-//! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16` and
-//! `bf16`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
+//! What can be searched: SAQ and RaBitQ, quantizers with codebooks of 8 and of 4 bits, and `f16`,
+//! `bf16` and `f32`; flat indexes and lists, all metrics, any `k`. Not yet: scalar quantizers, lists with copies
 //! (`spill`) and `patience`. Of indexes larger than the GPU's memory each search sends what it needs
 //! ([`UploadOptions::memory_bytes`]).
 

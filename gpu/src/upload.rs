@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use nonius::raw::{BLOCK, RawCodes, RawIndex, RawSearcher, RawSegment, RawVector};
+use nonius::raw::{BLOCK, RawCodes, RawFloat, RawIndex, RawSearcher, RawSegment, RawVector};
 use nonius::{Index, Metric};
 use rayon::prelude::*;
 
@@ -100,10 +100,13 @@ impl Shape {
                 let refine = Refine::Sums { columns, bits, weight };
                 Some(Shape { codes, stride: words + 1, words, additive: true, pieces, refine })
             }
-            RawCodes::Float { bf16 } => {
-                let words = raw.dims() / 2;
+            RawCodes::Float(format) => {
+                let words = match format {
+                    RawFloat::F16 | RawFloat::Bf16 => raw.dims() / 2,
+                    RawFloat::F32 => raw.dims(),
+                };
                 Some(Shape {
-                    codes: Codes::Float(bf16),
+                    codes: Codes::Float(format),
                     stride: words,
                     words,
                     additive: false,

@@ -88,7 +88,7 @@ fn all_codes_metrics_and_shapes() {
     let Some(context) = context() else { return };
     for (i, quantizer) in [
         "saq:4", "saq:2.3", "rabitq", "saq:8", "pq:8B", "rvq:11B", "pq4:6B", "opq4:9B", "f16",
-        "bf16",
+        "bf16", "f32",
     ]
     .into_iter()
     .enumerate()
@@ -148,7 +148,7 @@ fn several_chunks() {
     let Some(context) = context() else { return };
     let base = vectors(2000, 32, 5);
     let queries = vectors(17, 32, 6);
-    for (quantizer, nlist) in [("saq:4", 7), ("saq:4", 1), ("pq:9B", 7), ("bf16", 7)] {
+    for (quantizer, nlist) in [("saq:4", 7), ("saq:4", 1), ("pq:9B", 7), ("bf16", 7), ("f32", 1)] {
         let index = build(&base, Metric::L2, quantizer, nlist);
         for k in [1, 40, 1200] {
             compare(context, &index, &queries, k, &exhaustive(4), Some(20_000));

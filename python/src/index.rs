@@ -138,7 +138,7 @@ impl Index {
     ///     bytes a value until the build ends.
     /// metric : "l2" (squared Euclidean distance), "ip" (inner product) or "cosine".
     /// quantizer : how vectors are compressed: "saq", "rvq", "pq", "opq", "sq", "lvq", "rabitq", "erabitq",
-    ///     "f16" or "bf16", or with its size in one word, as "saq:4" or "rvq:24B".
+    ///     "f16", "bf16" or "f32", or with its size in one word, as "saq:4" or "rvq:24B".
     /// bits : average bits of a dimension, fractions allowed; of "saq" 4 by default.
     /// bytes : bytes of a vector, codes and factors, instead of `bits`.
     /// nlist : lists that the vectors are clustered into, 1 for a flat index; by default twice the square

@@ -336,8 +336,8 @@ impl Quantizer {
     /// Parameters
     /// ----------
     /// metric : "l2", "ip" or "cosine".
-    /// quantizer : "saq", "rvq", "pq", "opq", "sq", "lvq", "rabitq", "erabitq", "f16" or "bf16", or with its
-    ///     size in one word, as "rvq:24B" or "lvq:4x8".
+    /// quantizer : "saq", "rvq", "pq", "opq", "sq", "lvq", "rabitq", "erabitq", "f16", "bf16" or "f32",
+    ///     or with its size in one word, as "rvq:24B" or "lvq:4x8".
     /// bits : average bits of a dimension.
     /// bytes : bytes of a vector, codes and factors, instead of `bits`.
     /// weights : for "pq", "opq", "rvq" and "prq": how much each vector counts.

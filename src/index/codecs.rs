@@ -166,7 +166,7 @@ fn scalar_codec(
     Ok(Codec::Scalar { layout: model.layout(), model: Box::new(model), ranges })
 }
 
-/// Reads and checks what values in 16 bits mean.
+/// Reads and checks what floats mean.
 fn float_codec(
     container: &Container,
     meta: &Meta,

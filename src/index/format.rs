@@ -53,7 +53,7 @@ pub(crate) struct Meta {
     pub(crate) lists: u32,
     /// The quantizer as the user named it: 0 `saq:B`, 1 `saq:NB`, 2 one segment, 3 `rvq:B`,
     /// 4 `rvq:NB`, 5 `pq:B`, 6 `pq:NB`, 7 `opq:B`, 8 `opq:NB`, 9 `prq:PxB`, 10 `prq:PxNB`, 11 `sq:b`,
-    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`.
+    /// 12 `lvq:b`, 13 `lvq:4xb`, 14 `f16`, 15 `bf16`, 16 `f32`.
     pub(crate) spec: u32,
     /// Its number: bits as the bits of an `f64`, bytes, or bits.
     pub(crate) spec_value: u64,
@@ -176,6 +176,7 @@ impl Meta {
             QuantizerSpec::Lvq { .. } => (13, 0),
             QuantizerSpec::F16 => (14, 0),
             QuantizerSpec::Bf16 => (15, 0),
+            QuantizerSpec::F32 => (16, 0),
         };
         let (spec, spec_value) = match (spec.size(), *spec) {
             (Some(CodeSize::Bits(bits)), _) => (kind, bits.to_bits()),
@@ -240,6 +241,7 @@ impl Meta {
             13 if few > 0 => QuantizerSpec::Lvq { bits: SCAN_BITS, second: few },
             14 if few == 16 => QuantizerSpec::F16,
             15 if few == 16 => QuantizerSpec::Bf16,
+            16 if few == 32 => QuantizerSpec::F32,
             other => {
                 return Err(OpenError::corrupt(
                     "meta",
@@ -690,7 +692,8 @@ impl Parts {
     ) {
         let &Frame { dim, dims, .. } = self.frame();
         out.resize(vectors.len() / dim * dims, 0.0);
-        let rotation = RotationView::new(dims, dim, &self.rotation, &self.rotation_scales);
+        let (packed, inverse) = (&self.rotation, &self.rotation_scales);
+        let rotation = RotationView::new(dims, dim, packed, inverse, self.codec.is_exact());
         rotation.apply(&self.mean, vectors, rows, product, out);
     }
 

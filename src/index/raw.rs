@@ -90,13 +90,21 @@ pub enum RawCodes {
         /// What sums of looked-up inner products are multiplied by.
         weight: f32,
     },
-    /// Values of 16 bits: `f16`, or `bf16` where this is true.
-    Float {
-        /// True for bfloat16.
-        bf16: bool,
-    },
+    /// The values themselves.
+    Float(RawFloat),
     /// Another kind.
     Other,
+}
+
+/// How floats are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RawFloat {
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// As `f32`: two numbers a value, the lower 16 bits first.
+    F32,
 }
 
 /// A segment of SAQ.
@@ -261,9 +269,11 @@ impl<'a> RawIndex<'a> {
                 bits: model.bits,
                 weight: model.weight,
             },
-            Codec::Float { model, .. } => {
-                RawCodes::Float { bf16: model.format == float::Format::Bf16 }
-            }
+            Codec::Float { model, .. } => RawCodes::Float(match model.format {
+                float::Format::F16 => RawFloat::F16,
+                float::Format::Bf16 => RawFloat::Bf16,
+                float::Format::F32 => RawFloat::F32,
+            }),
             Codec::Scalar { .. } => RawCodes::Other,
         }
     }
@@ -306,7 +316,7 @@ impl<'a> RawIndex<'a> {
                 let factors = &block[layout.code_bytes() * BLOCK..];
                 out.additive = model.frame.additive.read(&factors[lane * layout.additive_bytes..]);
             }
-            Codec::Float { model, .. } => out.numbers.extend(model.layout().values(block, lane)),
+            Codec::Float { model, .. } => out.numbers.extend(model.layout().numbers(block, lane)),
             Codec::Scalar { .. } => {}
         }
     }

@@ -277,7 +277,7 @@ impl Layout {
             Layout::Saq(layout) => 4 * layout.groups,
             Layout::Additive(layout) => layout.bits as usize * layout.columns,
             Layout::Scalar(layout) => scalar::SCAN_BITS as usize * layout.dims,
-            Layout::Float(layout) => 16 * layout.dims,
+            Layout::Float(layout) => 8 * layout.record_bytes(),
         }
     }
 
@@ -313,7 +313,7 @@ impl Layout {
             Layout::Saq(layout) => layout.numbers(block, v, rest),
             Layout::Additive(layout) => layout.numbers(block, v).collect(),
             Layout::Scalar(layout) => layout.numbers(block, v, rest),
-            Layout::Float(layout) => layout.numbers(block, v),
+            Layout::Float(layout) => layout.numbers(block, v).collect(),
         }
     }
 
@@ -427,7 +427,7 @@ pub enum RawTables<'a> {
     Saq(saq::SaqQuery<'a>),
     /// For numbers of centroids.
     Additive(additive::AdditiveQuery<'a>),
-    /// For values of 16 bits.
+    /// For floats.
     Float(float::FloatQuery<'a>),
     /// For another kind of codes.
     Other,
@@ -468,6 +468,11 @@ impl Codec {
                 Codec::Float { model: float.model.clone(), mean: Section::copied(&float.mean)? }
             }
         })
+    }
+
+    /// True where queries are compared as they are, not rounded to integers.
+    pub(crate) fn is_exact(&self) -> bool {
+        matches!(self, Codec::Float { model, .. } if model.format == float::Format::F32)
     }
 
     /// How many codes of increasing accuracy a code consists of, at least 1.

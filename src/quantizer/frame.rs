@@ -96,6 +96,8 @@ pub(crate) fn additive_base(
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
     dims: usize,
+    /// True where what is not rotated is not rounded to integers either.
+    exact: bool,
     /// Row by row, each of the dimension rounded up to an even number: for encoding.
     pub(crate) rows: Vec<i16>,
     /// As [`nonius_simd::Panels`]: for queries.
@@ -139,6 +141,7 @@ impl Rotation {
         rows.quantize(matrix.dim(), matrix.data());
         Rotation {
             dims: matrix.rows(),
+            exact: false,
             packed: Panels::pack(matrix.rows(), rows.depth(), rows.values()),
             inverse: rows.inverse().to_vec(),
             rows: rows.values().to_vec(),
@@ -147,7 +150,13 @@ impl Rotation {
 
     /// The one that appends zeros up to `dims` values.
     pub(crate) fn none(dims: usize) -> Rotation {
-        Rotation { dims, rows: Vec::new(), packed: Vec::new(), inverse: Vec::new() }
+        let (rows, packed, inverse) = (Vec::new(), Vec::new(), Vec::new());
+        Rotation { dims, exact: false, rows, packed, inverse }
+    }
+
+    /// The same, of values that are not rounded.
+    pub(crate) fn exact(dims: usize) -> Rotation {
+        Rotation { exact: true, ..Rotation::none(dims) }
     }
 
     /// Rotates rows of `dim` values, with `mean` subtracted, into rows of `dims` values.
@@ -163,7 +172,7 @@ impl Rotation {
 
     /// The part that rotates vectors of `dim` values.
     pub(crate) fn view(&self, dim: usize) -> RotationView<'_> {
-        RotationView::new(self.dims, dim, &self.packed, &self.inverse)
+        RotationView::new(self.dims, dim, &self.packed, &self.inverse, self.exact)
     }
 
     /// True if vectors stay as they are.
@@ -194,19 +203,23 @@ impl Rotation {
 pub(crate) enum RotationView<'a> {
     /// Nothing: vectors become so many values, zeros behind their own.
     None(usize),
+    /// The same, of values that are not rounded.
+    Exact(usize),
     /// A matrix, `dims x dim`, and what each row is multiplied by.
     Dense(Panels<'a>, &'a [f32]),
 }
 
 impl<'a> RotationView<'a> {
-    /// The rotation to `dims` values of `dim` that has these parts: none, or all `dims` rows.
+    /// The rotation to `dims` values of `dim` that has these parts: none, then `exact` or not, or all `dims` rows.
     pub(crate) fn new(
         dims: usize,
         dim: usize,
         packed: &'a [i16],
         inverse: &'a [f32],
+        exact: bool,
     ) -> RotationView<'a> {
         match inverse {
+            [] if exact => RotationView::Exact(dims),
             [] => RotationView::None(dims),
             _ => RotationView::Dense(Panels::new(dims, dim, packed), inverse),
         }
@@ -234,6 +247,15 @@ impl<'a> RotationView<'a> {
                         *out = f32::from(value) * inverse;
                     }
                     zeros.fill(0.0);
+                }
+            }
+            RotationView::Exact(dims) => {
+                let dim = mean.len();
+                for (out, values) in out.chunks_exact_mut(dims).zip(vectors.chunks_exact(dim)) {
+                    for ((out, x), mean) in out.iter_mut().zip(values).zip(mean) {
+                        *out = x - mean;
+                    }
+                    out[dim..].fill(0.0);
                 }
             }
             RotationView::Dense(panels, inverse) => {

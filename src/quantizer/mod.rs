@@ -51,7 +51,7 @@ pub(crate) const MAX_FIELDS: usize = 16_384;
 /// | `sq:b` | scalar quantization: `b` bits for each dimension, from its own range | 4 to 8 | |
 /// | `lvq:b` | locally-adaptive vector quantization: the same, from the range of each vector | 4 to 8 | |
 /// | `lvq:4xb` | the same in two levels: 4 bits, and `b` for what they leave, as in `lvq:4x8` | 4 and 1 to 8 | |
-/// | `f16`, `bf16` | the values themselves in 16 bits | | |
+/// | `f16`, `bf16`, `f32` | the values themselves in 16 bits, or as they are | | |
 ///
 /// How many dimensions each takes says [`max_dim`](QuantizerSpec::max_dim).
 ///
@@ -118,6 +118,8 @@ pub enum QuantizerSpec {
     F16,
     /// Values as bfloat16.
     Bf16,
+    /// Values as they are.
+    F32,
 }
 
 /// How large codes and factors of a vector may be.
@@ -190,7 +192,7 @@ pub(crate) enum Family {
     Additive,
     /// Integers for dimensions.
     Scalar,
-    /// Values in 16 bits.
+    /// Values in 16 or 32 bits.
     Float,
 }
 
@@ -244,7 +246,7 @@ impl QuantizerSpec {
             | QuantizerSpec::Rvq { .. }
             | QuantizerSpec::ProductRvq { .. } => Family::Additive,
             QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => Family::Scalar,
-            QuantizerSpec::F16 | QuantizerSpec::Bf16 => Family::Float,
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 | QuantizerSpec::F32 => Family::Float,
         }
     }
 
@@ -262,6 +264,7 @@ impl QuantizerSpec {
             QuantizerSpec::Lvq { .. } => "lvq",
             QuantizerSpec::F16 => "f16",
             QuantizerSpec::Bf16 => "bf16",
+            QuantizerSpec::F32 => "f32",
         };
         match self.column_bits() {
             None | Some(8) => name.to_owned(),
@@ -287,7 +290,8 @@ impl QuantizerSpec {
             | QuantizerSpec::Sq { .. }
             | QuantizerSpec::Lvq { .. }
             | QuantizerSpec::F16
-            | QuantizerSpec::Bf16 => None,
+            | QuantizerSpec::Bf16
+            | QuantizerSpec::F32 => None,
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq { size, .. }
             | QuantizerSpec::Opq { size, .. }
@@ -310,16 +314,20 @@ impl QuantizerSpec {
             QuantizerSpec::OneSegment { bits } | QuantizerSpec::Sq { bits } => f64::from(bits),
             QuantizerSpec::Lvq { bits, second } => f64::from(bits.saturating_add(second)),
             QuantizerSpec::F16 | QuantizerSpec::Bf16 => 16.0,
+            QuantizerSpec::F32 => 32.0,
         }
     }
 
     /// The most dimensions that vectors may have.
     ///
-    /// [`MAX_DIM`] for `pq`, `f16` and `bf16`, 16,384 for `sq` and `lvq`. The others rotate vectors, and finding
+    /// [`MAX_DIM`] for `pq`, `f16`, `bf16` and `f32`, 16,384 for `sq` and `lvq`. The others rotate vectors, and finding
     /// the rotation takes time by the cube of the dimension: 8,192.
     pub fn max_dim(&self) -> usize {
         match self {
-            QuantizerSpec::Pq { .. } | QuantizerSpec::F16 | QuantizerSpec::Bf16 => MAX_DIM,
+            QuantizerSpec::Pq { .. }
+            | QuantizerSpec::F16
+            | QuantizerSpec::Bf16
+            | QuantizerSpec::F32 => MAX_DIM,
             QuantizerSpec::Sq { .. } | QuantizerSpec::Lvq { .. } => MAX_FIELDS,
             _ => Pca::MAX_DIM,
         }
@@ -450,7 +458,9 @@ impl fmt::Display for QuantizerSpec {
             QuantizerSpec::Sq { bits } => write!(f, "sq:{bits}"),
             QuantizerSpec::Lvq { bits, second: 0 } => write!(f, "lvq:{bits}"),
             QuantizerSpec::Lvq { bits, second } => write!(f, "lvq:{bits}x{second}"),
-            QuantizerSpec::F16 | QuantizerSpec::Bf16 => f.write_str(&self.name()),
+            QuantizerSpec::F16 | QuantizerSpec::Bf16 | QuantizerSpec::F32 => {
+                f.write_str(&self.name())
+            }
             QuantizerSpec::Saq(size)
             | QuantizerSpec::Pq { size, .. }
             | QuantizerSpec::Opq { size, .. }
@@ -468,8 +478,8 @@ impl FromStr for QuantizerSpec {
                 "quantizer",
                 format!(
                     "expected saq:SIZE, pq:SIZE, opq:SIZE, rvq:SIZE, prq:PARTSxSIZE (or pq4:SIZE and so on, with \
-                     the bits of a centroid's number), rabitq, erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16 or \
-                     bf16, where SIZE is bits a dimension or bytes such as 48B, found {text:?}"
+                     the bits of a centroid's number), rabitq, erabitq:BITS, sq:BITS, lvq:BITS, lvq:4xBITS, f16, \
+                     bf16 or f32, where SIZE is bits a dimension or bytes such as 48B, found {text:?}"
                 ),
             )
         };
@@ -518,6 +528,7 @@ impl FromStr for QuantizerSpec {
             },
             ("f16", None) => QuantizerSpec::F16,
             ("bf16", None) => QuantizerSpec::Bf16,
+            ("f32", None) => QuantizerSpec::F32,
             _ => return Err(unknown()),
         };
         spec.validate()?;
@@ -556,6 +567,7 @@ mod tests {
             "lvq:4x8",
             "f16",
             "bf16",
+            "f32",
         ] {
             let spec: QuantizerSpec = name.parse().unwrap();
             assert_eq!(spec.to_string(), name);
@@ -612,6 +624,7 @@ mod tests {
             "lvq:5x4",
             "lvq:x4",
             "f16:1",
+            "f32:32",
         ] {
             assert!(name.parse::<QuantizerSpec>().is_err(), "{name}");
         }

@@ -96,7 +96,8 @@ impl Codes {
 
     /// The numbers that the code of vector `i` consists of: of a centroid of each codebook, those of a part
     /// of the dimensions after each other, the coarsest first; or of each dimension after rotation, the
-    /// dimension rounded up to a multiple of 8 (for `f16` and `bf16` the 16 bits of the value).
+    /// dimension rounded up to a multiple of 8 (for `f16` and `bf16` the 16 bits of the value, for `f32` the
+    /// lower 16 and the upper 16).
     ///
     /// # Panics
     /// If `i` is not below [`len`](Codes::len).

@@ -11,8 +11,8 @@ use nonius_datasets::Synthetic;
 use nonius_tests::{all_lists, bits, config, synthetic, wordnet};
 use rayon::ThreadPoolBuilder;
 
-const QUANTIZERS: [&str; 9] =
-    ["saq:4", "saq:0.5", "saq:2.5", "rabitq", "erabitq:4", "sq:5", "lvq:4x7", "f16", "bf16"];
+const QUANTIZERS: [&str; 10] =
+    ["saq:4", "saq:0.5", "saq:2.5", "rabitq", "erabitq:4", "sq:5", "lvq:4x7", "f16", "bf16", "f32"];
 
 /// Those whose training takes longer, with one metric each: it changes little of what they do.
 const CODEBOOKS: [(Metric, &str); 6] = [

@@ -125,6 +125,7 @@ fn cases() -> Vec<Case> {
         case(InnerProduct, "sq:8", 1, 0.0, Keep::F32),
         case(L2, "lvq:4x4", 4, 0.0, Keep::None),
         case(Cosine, "f16", 5, 0.0, Keep::None),
+        case(Cosine, "f32", 5, 0.5, Keep::None),
     ];
     let mut fast = case(L2, "saq:4", 4, 0.0, Keep::None);
     fast.config.encoding = Encoding::Fast;

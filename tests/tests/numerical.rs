@@ -172,9 +172,15 @@ fn the_most_dimensions() {
         let mut random = Random::new(dim as u64, 5);
         Matrix::new(dim, (0..rows * dim).map(|_| random.normal() as f32).collect()).unwrap()
     };
-    let quantizers = ["f16", "bf16", "pq:6B", "pq4:5B", "sq:4", "lvq:4x8"];
-    for (quantizer, most) in quantizers.iter().zip([65_536, 65_536, 65_536, 65_536, 16_384, 16_384])
-    {
+    for (quantizer, most) in [
+        ("f16", 65_536),
+        ("bf16", 65_536),
+        ("f32", 65_536),
+        ("pq:6B", 65_536),
+        ("pq4:5B", 65_536),
+        ("sq:4", 16_384),
+        ("lvq:4x8", 16_384),
+    ] {
         let spec: QuantizerSpec = quantizer.parse().unwrap();
         assert_eq!(spec.max_dim(), most, "{quantizer}");
         let base = vectors(most, 6);

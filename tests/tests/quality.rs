@@ -188,6 +188,7 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                 "lvq:6",
                 "lvq:4x8",
                 "bf16",
+                "f32",
             ] {
                 for &nlist in nlists {
                     let what = format!("{name} {metric} {quantizer} nlist {nlist}");
@@ -209,6 +210,7 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                             72 * (bits + second) as usize / 8 + 8
                         }
                         QuantizerSpec::F16 | QuantizerSpec::Bf16 => 144,
+                        QuantizerSpec::F32 => 288,
                     };
                     let scalar = quantizer.starts_with("sq") || quantizer.starts_with("lvq");
                     if info.code_bytes > budget {
@@ -218,7 +220,7 @@ fn budgets_are_kept_and_counted_to_the_byte() {
                         // An additive factor of 1, 2 or 4 bytes, or 3, 2 or none fewer.
                         assert!(matches!(budget - info.code_bytes, 0 | 2 | 3), "{what}");
                         assert_eq!(info.first_stage_bits, 4 * 72, "{what}");
-                    } else if quantizer.contains("f16") {
+                    } else if quantizer.contains("f16") || quantizer == "f32" {
                         assert_eq!(info.code_bytes, budget, "{what}");
                     } else if info.plan.is_empty() {
                         // A number for each codebook, and an additive factor but for products of
@@ -307,6 +309,10 @@ fn scalar_quantizers_err_by_half_with_every_bit() {
         let [half, brain] = ["f16", "bf16"].map(|name| set.measure(name, nlist));
         assert!(half.err_random < 0.2 * brain.err_random, "{half:#?} {brain:#?}");
         assert!(half.recall_at_10 > 0.995 && brain.recall_at_10 > 0.98, "{half:#?} {brain:#?}");
+        // What is left is the rounding of sums.
+        let whole = set.measure("f32", nlist);
+        assert!(whole.err_random < 0.02 * half.err_random, "{whole:#?} {half:#?}");
+        assert!(whole.recall_at_10 > 0.9999, "{whole:#?}");
     }
 }
 

@@ -74,6 +74,7 @@ fn a_flat_index_and_any_quantizer_agree() {
             ("lvq:4x3", Encoding::Full, 0, 2),
             ("f16", Encoding::Full, 0, 1),
             ("bf16", Encoding::Full, 0, 1),
+            ("f32", Encoding::Full, 0, 1),
         ] {
             let what = format!("{metric} {name} {encoding:?}");
             let index_config = IndexConfig { encoding, ..without_kept(config(metric, name, 1)) };
@@ -169,6 +170,7 @@ fn every_quantizer_decodes_and_compares_codes() {
         ("lvq:4x4", 1e-4),
         ("f16", 2e-7),
         ("bf16", 1e-5),
+        ("f32", 1e-13),
     ] {
         let config = QuantizerConfig { quantizer: spec(name), ..QuantizerConfig::default() };
         let quantizer = Quantizer::train(some.view(), &config).unwrap();

@@ -1,6 +1,8 @@
-//! The first stage: see `scan.wgsl`, and `scan1.wgsl`, `scan4.wgsl`, `scan8.wgsl` and `scan16.wgsl` for the kinds of codes.
+//! The first stage: see `scan.wgsl`, and `scan1.wgsl`, `scan4.wgsl`, `scan8.wgsl`, `scan16.wgsl` and `scan32.wgsl` for the kinds of codes.
 
 use bytemuck::{Pod, Zeroable};
+
+use nonius::raw::RawFloat;
 
 use super::Kernel;
 #[cfg(test)]
@@ -44,8 +46,8 @@ pub(crate) enum Codes {
     Four,
     /// Four codes of 8 bits.
     Eight,
-    /// Two values: bfloat16 if true.
-    Float(bool),
+    /// Two values, or one of `f32`.
+    Float(RawFloat),
 }
 
 impl Codes {
@@ -64,6 +66,7 @@ impl Codes {
             Codes::Four => 128 * 4 * queries.div_ceil(4),
             Codes::Eight if queries == 1 => 1024,
             Codes::Eight => 4096,
+            Codes::Float(RawFloat::F32) => 4 * queries,
             Codes::Float(_) => 8 * queries,
         }
     }
@@ -74,6 +77,7 @@ impl Codes {
             Codes::One => 8,
             Codes::Four => 32,
             Codes::Eight => 256,
+            Codes::Float(RawFloat::F32) => 1,
             Codes::Float(_) => 2,
         }
     }
@@ -105,8 +109,9 @@ pub(crate) fn kernel(codes: Codes, queries: u32, slice: u32, pieces: u32) -> Ker
             ("scan4", &[FRAME, include_str!("scan4.wgsl")])
         }
         Codes::Eight => ("scan8", &[FRAME, include_str!("scan8.wgsl")]),
-        Codes::Float(bf16) => {
-            constants.push(("BF16", u32::from(bf16)));
+        Codes::Float(RawFloat::F32) => ("scan32", &[FRAME, include_str!("scan32.wgsl")]),
+        Codes::Float(format) => {
+            constants.push(("BF16", u32::from(format == RawFloat::Bf16)));
             ("scan16", &[FRAME, include_str!("scan16.wgsl")])
         }
     };
@@ -178,16 +183,18 @@ pub(crate) fn scan(
                                 words.flat_map(|w| (0..4).map(move |j| entry(w, j))).sum();
                             slope * sum as f32 + offset
                         }
-                        Codes::Float(bf16) => {
+                        Codes::Float(format) => {
+                            let per_word = kind.table_words() as u32;
                             let mut sum = 0.0;
                             for w in words {
-                                for j in 0..2 {
-                                    let bits = (word(w) >> (16 * j)) as u16;
-                                    let x = match bf16 {
-                                        true => f32::from(half::bf16::from_bits(bits)),
-                                        false => f32::from(half::f16::from_bits(bits)),
+                                for j in 0..per_word {
+                                    let bits = word(w) >> (16 * j);
+                                    let x = match format {
+                                        RawFloat::F16 => half::f16::from_bits(bits as u16).into(),
+                                        RawFloat::Bf16 => half::bf16::from_bits(bits as u16).into(),
+                                        RawFloat::F32 => f32::from_bits(bits),
                                     };
-                                    let factor = f32::from_bits(table[(2 * w + j) as usize]);
+                                    let factor = f32::from_bits(table[(per_word * w + j) as usize]);
                                     sum += x * (p.square * x - factor);
                                 }
                             }

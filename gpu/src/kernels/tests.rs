@@ -3,6 +3,7 @@
 use bytemuck::{Zeroable, cast_slice};
 
 use nonius::random::Random;
+use nonius::raw::RawFloat;
 
 use super::scan::{Codes, PIECE};
 use super::testing::{context, run};
@@ -30,7 +31,8 @@ fn kernels() -> Vec<Kernel> {
         top::kernel(1),
         top::kernel(top::MOST),
     ];
-    for codes in [Codes::One, Codes::Four, Codes::Eight, Codes::Float(false), Codes::Float(true)] {
+    let floats = [RawFloat::F16, RawFloat::Bf16, RawFloat::F32].map(Codes::Float);
+    for codes in [Codes::One, Codes::Four, Codes::Eight].into_iter().chain(floats) {
         for &queries in codes.queries() {
             // As many pieces as leave room for a word at least.
             for pieces in [1, 16] {
@@ -217,7 +219,7 @@ fn scan_case(
             // Scales of one byte: those of two bytes may have any code.
             *word &= 0xffff_00ff;
         } else if !additive {
-            // Values of some size, in both formats: exponents around that of one.
+            // Values of some size, in all formats: exponents around that of one.
             *word = *word & 0x83ff_83ff | 0x3c00_3c00;
         }
     }
@@ -383,7 +385,7 @@ impl ScanCase {
 fn scans_are_those_of_the_twin() {
     let Some(context) = context() else { return };
     let mut random = Random::new(2, 0);
-    let cases: [(Codes, &[u32], bool); 10] = [
+    let cases: [(Codes, &[u32], bool); 12] = [
         (Codes::One, &[1], true),
         (Codes::One, &[3, 12, 5], true),
         (Codes::Four, &[3, 2, 5], true),
@@ -392,8 +394,10 @@ fn scans_are_those_of_the_twin() {
         (Codes::Eight, &[1], false),
         (Codes::Eight, &[7], false),
         (Codes::Eight, &[64, 3], false),
-        (Codes::Float(false), &[4], false),
-        (Codes::Float(true), &[13], false),
+        (Codes::Float(RawFloat::F16), &[4], false),
+        (Codes::Float(RawFloat::Bf16), &[13], false),
+        (Codes::Float(RawFloat::F32), &[8], false),
+        (Codes::Float(RawFloat::F32), &[33], false),
     ];
     for (kind, pieces, scales) in cases {
         let words: u32 = pieces.iter().sum();

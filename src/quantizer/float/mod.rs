@@ -1,4 +1,4 @@
-//! Vectors in 16 bits a value: IEEE 754 binary16, or bfloat16, the upper half of an `f32`.
+//! Vectors in 16 bits a value, IEEE 754 binary16, or bfloat16, the upper half of an `f32`; or in 32, as they are.
 //!
 //! A vector is kept relative to the mean, not to the centroid of its list, so nothing but its values is
 //! stored, and a key is a sum over these:
@@ -25,13 +25,15 @@ use super::factor::AdditiveCode;
 use super::frame::{Frame, Rotation, TrainingSet};
 use super::scalar::widen;
 
-/// How a value is kept in 16 bits.
+/// How a value is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Format {
     /// IEEE 754 binary16: 11 bits of precision, up to 65,504.
     F16,
     /// bfloat16: 8 bits of precision, as large as `f32`.
     Bf16,
+    /// As it is.
+    F32,
 }
 
 impl Format {
@@ -39,31 +41,41 @@ impl Format {
     pub(crate) fn of(spec: &QuantizerSpec) -> Format {
         match spec {
             QuantizerSpec::Bf16 => Format::Bf16,
+            QuantizerSpec::F32 => Format::F32,
             _ => Format::F16,
         }
     }
 
-    /// The nearest value in 16 bits; what is too large becomes the largest.
-    fn round(self, value: f32) -> u16 {
+    /// Bytes of a value.
+    pub(crate) fn bytes(self) -> usize {
         match self {
-            Format::F16 => {
-                let largest = f32::from(f16::MAX);
-                f16::from_f32_const(value.clamp(-largest, largest)).to_bits()
-            }
-            Format::Bf16 => {
-                let largest = f32::from(bf16::MAX);
-                bf16::from_f32(value.clamp(-largest, largest)).to_bits()
-            }
+            Format::F16 | Format::Bf16 => 2,
+            Format::F32 => 4,
         }
     }
 
-    /// The value of 16 bits; finite for binary16, and for bfloat16 if the bits are those of a finite
-    /// number.
-    #[inline(always)]
-    fn widen(self, bits: u16) -> f32 {
+    /// The bits of the nearest value; what is too large becomes the largest.
+    fn round(self, value: f32) -> u32 {
         match self {
-            Format::F16 => widen(bits),
-            Format::Bf16 => f32::from_bits(u32::from(bits) << 16),
+            Format::F16 => {
+                let largest = f32::from(f16::MAX);
+                f16::from_f32_const(value.clamp(-largest, largest)).to_bits().into()
+            }
+            Format::Bf16 => {
+                let largest = f32::from(bf16::MAX);
+                bf16::from_f32(value.clamp(-largest, largest)).to_bits().into()
+            }
+            Format::F32 => value.clamp(-f32::MAX, f32::MAX).to_bits(),
+        }
+    }
+
+    /// The value of these bits; finite for binary16, and otherwise if they are those of a finite number.
+    #[inline(always)]
+    fn widen(self, bits: u32) -> f32 {
+        match self {
+            Format::F16 => widen(bits as u16),
+            Format::Bf16 => f32::from_bits(bits << 16),
+            Format::F32 => f32::from_bits(bits),
         }
     }
 }
@@ -78,7 +90,7 @@ pub(crate) struct Model {
 impl Model {
     /// Where the bytes of a vector lie.
     pub(crate) fn layout(&self) -> Layout {
-        Layout { dims: self.frame.dims }
+        Layout { dims: self.frame.dims, value_bytes: self.format.bytes() }
     }
 }
 
@@ -86,12 +98,14 @@ impl Model {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) dims: usize,
+    /// 2 or 4.
+    pub(crate) value_bytes: usize,
 }
 
 impl Layout {
     /// Bytes of a record: everything that is stored of a vector but its id.
     pub(crate) fn record_bytes(self) -> usize {
-        2 * self.dims
+        self.value_bytes * self.dims
     }
 
     /// Bytes of a block of 32 vectors.
@@ -99,24 +113,35 @@ impl Layout {
         self.record_bytes() * BLOCK
     }
 
-    /// The bits of the values of vector `v` of a block.
-    pub(crate) fn numbers(self, block: &[u8], v: usize) -> Vec<u16> {
-        self.values(block, v).collect()
+    /// The bits of the values of vector `v` of a block, 16 a number: of 32, the lower ones come first.
+    pub(crate) fn numbers(self, block: &[u8], v: usize) -> impl Iterator<Item = u16> + '_ {
+        let bytes = self.value_bytes;
+        block.chunks_exact(bytes * BLOCK).flat_map(move |row| {
+            let halves = row[bytes * v..bytes * (v + 1)].as_chunks::<2>().0;
+            halves.iter().map(|&half| u16::from_le_bytes(half))
+        })
     }
 
-    /// [`numbers`](Layout::numbers), one after the other.
-    pub(crate) fn values(self, block: &[u8], v: usize) -> impl Iterator<Item = u16> + '_ {
-        let rows = block.as_chunks::<{ 2 * BLOCK }>().0;
-        rows.iter().map(move |row| u16::from_le_bytes([row[2 * v], row[2 * v + 1]]))
+    /// The bits of the values of vector `v` of a block.
+    #[inline(always)]
+    pub(crate) fn values(self, block: &[u8], v: usize) -> impl Iterator<Item = u32> + '_ {
+        let bytes = self.value_bytes;
+        block.chunks_exact(bytes * BLOCK).map(move |row| match (bytes, &row[bytes * v..]) {
+            (2, &[a, b, ..]) => u16::from_le_bytes([a, b]).into(),
+            (_, &[a, b, c, d, ..]) => u32::from_le_bytes([a, b, c, d]),
+            // A row holds every vector.
+            _ => 0,
+        })
     }
 
     /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.
     pub(crate) fn pack_block(self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);
         for (v, record) in records.chunks_exact(stride).enumerate() {
-            let values = record[..self.record_bytes()].as_chunks::<2>().0;
-            for (row, value) in block.as_chunks_mut::<{ 2 * BLOCK }>().0.iter_mut().zip(values) {
-                row[2 * v..2 * v + 2].copy_from_slice(value);
+            let bytes = self.value_bytes;
+            let values = record[..self.record_bytes()].chunks_exact(bytes);
+            for (row, value) in block.chunks_exact_mut(bytes * BLOCK).zip(values) {
+                row[bytes * v..bytes * (v + 1)].copy_from_slice(value);
             }
         }
     }
@@ -144,11 +169,12 @@ pub(crate) fn train(set: &TrainingSet<'_>, spec: &QuantizerSpec) -> Encoder {
         lists: set.lists.is_some(),
         additive: AdditiveCode::NONE,
     };
-    Encoder {
-        model: Model { frame, format: Format::of(spec) },
-        mean: set.mean.to_vec(),
-        rotation: Rotation::none(dims),
-    }
+    let format = Format::of(spec);
+    let rotation = match format {
+        Format::F32 => Rotation::exact(dims),
+        Format::F16 | Format::Bf16 => Rotation::none(dims),
+    };
+    Encoder { model: Model { frame, format }, mean: set.mean.to_vec(), rotation }
 }
 
 impl Encoder {
@@ -159,9 +185,9 @@ impl Encoder {
         let records = records.chunks_exact_mut(self.model.layout().record_bytes());
         for (row, record) in rows.chunks_exact(frame.dim).zip(records) {
             record.fill(0);
-            let values = record.as_chunks_mut::<2>().0;
-            for (out, (x, mean)) in values.iter_mut().zip(row.iter().zip(&self.mean)) {
-                *out = format.round(x - mean).to_le_bytes();
+            let values = record.chunks_exact_mut(format.bytes());
+            for (out, (x, mean)) in values.zip(row.iter().zip(&self.mean)) {
+                out.copy_from_slice(&format.round(x - mean).to_le_bytes()[..format.bytes()]);
             }
         }
     }
@@ -173,7 +199,7 @@ mod tests {
 
     #[test]
     fn values_are_rounded_to_the_nearest() {
-        for (format, bits) in [(Format::F16, 11), (Format::Bf16, 8)] {
+        for (format, bits) in [(Format::F16, 11), (Format::Bf16, 8), (Format::F32, 24)] {
             for value in [0.0f32, 1.0, -0.3, 1e-3, 63_000.0, 0.0999, -7.77] {
                 let found = format.widen(format.round(value));
                 assert!(
@@ -191,8 +217,8 @@ mod tests {
 
     #[test]
     fn blocks_hold_every_value() {
-        for (dims, count) in [(8, 32), (24, 31), (16, 1)] {
-            let layout = Layout { dims };
+        for (dims, count, bytes) in [(8, 32, 2), (24, 31, 4), (16, 1, 2), (8, 32, 4)] {
+            let layout = Layout { dims, value_bytes: bytes };
             let stride = layout.record_bytes();
             let records: Vec<u8> = (0..count * stride).map(|i| (i * 37 + i / 256) as u8).collect();
             let mut block = vec![99; layout.block_bytes()];
@@ -200,7 +226,15 @@ mod tests {
             for v in 0..BLOCK {
                 for byte in 0..stride {
                     let expected = if v < count { records[v * stride + byte] } else { 0 };
-                    assert_eq!(block[byte / 2 * 2 * BLOCK + 2 * v + byte % 2], expected);
+                    let row = byte / bytes * bytes * BLOCK;
+                    assert_eq!(block[row + bytes * v + byte % bytes], expected);
+                }
+                if v < count {
+                    let record = &records[v * stride..(v + 1) * stride];
+                    let halves = record.as_chunks::<2>().0.iter().map(|&x| u16::from_le_bytes(x));
+                    assert!(layout.numbers(&block, v).eq(halves));
+                    let first = layout.values(&block, v).next().unwrap().to_le_bytes();
+                    assert_eq!(first[..bytes], record[..bytes]);
                 }
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct QueryModel<'a> {
     pub(crate) mean: &'a [f32],
 }
 
-/// The tables of a query for values of 16 bits: a value `x` of dimension `i` adds
+/// The tables of a query for floats: a value `x` of dimension `i` adds
 /// `x * (square * x - factors[i])` to the key, in the order of dimensions, and `constant` comes on top.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatQuery<'a> {
@@ -90,17 +90,16 @@ impl QueryModel<'_> {
 
     /// The values of vector `v` of a block.
     pub(crate) fn point(&self, block: &[u8], v: usize) -> Vec<f32> {
-        let numbers = self.model.layout().numbers(block, v).into_iter();
-        numbers.map(|bits| self.model.format.widen(bits)).collect()
+        let values = self.model.layout().values(block, v);
+        values.map(|bits| self.model.format.widen(bits)).collect()
     }
 
     /// The key of vector `v` of a block.
     pub(crate) fn key(&self, tables: &Tables, block: &[u8], v: usize) -> f32 {
         let format = self.model.format;
-        let rows = block.as_chunks::<{ 2 * BLOCK }>().0;
         let mut sum = 0.0;
-        for (row, factor) in rows.iter().zip(&tables.factors) {
-            let x = format.widen(u16::from_le_bytes([row[2 * v], row[2 * v + 1]]));
+        for (bits, factor) in self.model.layout().values(block, v).zip(&tables.factors) {
+            let x = format.widen(bits);
             sum += x * (tables.square * x - factor);
         }
         tables.constant + sum
@@ -120,8 +119,9 @@ impl Vectorize for Keys<'_> {
     #[inline(always)]
     fn run(self) {
         match self.model.format {
-            Format::F16 => self.of(|bits| Format::F16.widen(bits)),
-            Format::Bf16 => self.of(|bits| Format::Bf16.widen(bits)),
+            Format::F16 => self.of(|bits| Format::F16.widen(u16::from_le_bytes(bits).into())),
+            Format::Bf16 => self.of(|bits| Format::Bf16.widen(u16::from_le_bytes(bits).into())),
+            Format::F32 => self.of(f32::from_le_bytes),
         }
     }
 }
@@ -129,15 +129,15 @@ impl Vectorize for Keys<'_> {
 impl Keys<'_> {
     /// With the format's own loop. The additions are those of [`QueryModel::key`], in the same order.
     #[inline(always)]
-    fn of(self, widen: impl Fn(u16) -> f32) {
+    fn of<const BYTES: usize>(self, widen: impl Fn([u8; BYTES]) -> f32) {
         let Keys { model, tables, blocks, keys } = self;
         let blocks = blocks.chunks_exact(model.layout().block_bytes());
         for (block, keys) in blocks.zip(keys) {
             let mut sums = [0.0f32; BLOCK];
-            let rows = block.as_chunks::<{ 2 * BLOCK }>().0;
+            let rows = block.as_chunks::<BYTES>().0.as_chunks::<BLOCK>().0;
             for (row, factor) in rows.iter().zip(&tables.factors) {
-                for (sum, &value) in sums.iter_mut().zip(row.as_chunks::<2>().0) {
-                    let x = widen(u16::from_le_bytes(value));
+                for (sum, &value) in sums.iter_mut().zip(row) {
+                    let x = widen(value);
                     *sum += x * (tables.square * x - factor);
                 }
             }
@@ -163,6 +163,8 @@ mod tests {
             (37, 40, Format::Bf16, Metric::Cosine),
             (20, 24, Format::F16, Metric::InnerProduct),
             (1, 8, Format::Bf16, Metric::InnerProduct),
+            (19, 24, Format::F32, Metric::L2),
+            (8, 8, Format::F32, Metric::InnerProduct),
         ] {
             let mut normal =
                 |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32).collect() };
@@ -182,8 +184,9 @@ mod tests {
             let mut vectors = normal(70 * dims);
             vectors[1] = 3e-7;
             vectors[dims] = 1e30;
-            let values: Vec<u16> = vectors.iter().map(|&x| format.round(x)).collect();
-            let records: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let values: Vec<u32> = vectors.iter().map(|&x| format.round(x)).collect();
+            let bytes = |x: &u32| x.to_le_bytes().into_iter().take(format.bytes());
+            let records: Vec<u8> = values.iter().flat_map(bytes).collect();
             let layout = model.layout();
             let mut blocks = vec![0; 3 * layout.block_bytes()];
             for (block, records) in blocks
