@@ -78,8 +78,8 @@ pub trait LoadedEncoder: Sync {
 /// ```
 ///
 /// less, if there are centroids, that of its list. Each segment is then encoded by itself, in `f32` rounded to nearest
-/// after each operation, in the order of the dimensions: as [`encode_segment`] does it, of which
-/// `u = code - (2^bits - 1) / 2`. `nearest(x)` is `floor(x) + 0.5` of `x` cut off to `-limit..=limit`, `limit` being
+/// after each operation, in the order of the dimensions: as `encode_segment` in `src/quantizer/saq/adjust.rs` does it, of which
+/// `u = code - (2^bits - 1) / 2`. There `nearest(x)` is `floor(x) + 0.5` of `x` cut off to `-limit..=limit`, `limit` being
 /// `(2^bits - 1) / 2`; a scale `s` has the code `encode(s)` that is
 /// `(bits of s + 2^(shift - 1) - base) >> shift`, cut off to `1..=max`, which stands for the float of the bits
 /// `(code << shift) + base`.
@@ -88,8 +88,6 @@ pub trait LoadedEncoder: Sync {
 /// answers [`UNSURE`] for the row, and the processor encodes it. A row of zeros in a segment has `u = 0.5` throughout
 /// and the scale's code 0; one that is not zero but has a squared norm of no more than
 /// [`least`](DeviceSegment::least) is for the processor.
-///
-/// [`encode_segment`]: https://arxiv.org/abs/2509.12086
 #[derive(Clone, Debug)]
 pub struct DeviceEncoder<'a> {
     /// Dimensions after rotation, those without a code included: values of a centroid.

@@ -55,6 +55,7 @@ impl Format {
     }
 
     /// The bits of the nearest value; what is too large becomes the largest.
+    #[inline(always)]
     fn round(self, value: f32) -> u32 {
         match self {
             Format::F16 => {
@@ -137,11 +138,19 @@ impl Layout {
     /// Interleaves up to 32 records, `stride` bytes apart, into a block. Missing vectors are zero.
     pub(crate) fn pack_block(self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);
+        match self.value_bytes {
+            2 => self.pack::<2>(records, stride, block),
+            _ => self.pack::<4>(records, stride, block),
+        }
+    }
+
+    /// [`pack_block`](Layout::pack_block) of values of so many bytes.
+    fn pack<const BYTES: usize>(self, records: &[u8], stride: usize, block: &mut [u8]) {
+        let rows = block.as_chunks_mut::<BYTES>().0.as_chunks_mut::<BLOCK>().0;
         for (v, record) in records.chunks_exact(stride).enumerate() {
-            let bytes = self.value_bytes;
-            let values = record[..self.record_bytes()].chunks_exact(bytes);
-            for (row, value) in block.chunks_exact_mut(bytes * BLOCK).zip(values) {
-                row[bytes * v..bytes * (v + 1)].copy_from_slice(value);
+            let values = record[..self.record_bytes()].as_chunks::<BYTES>().0;
+            for (row, value) in rows.iter_mut().zip(values) {
+                row[v] = *value;
             }
         }
     }
@@ -180,14 +189,32 @@ pub(crate) fn train(set: &TrainingSet<'_>, spec: &QuantizerSpec) -> Encoder {
 impl Encoder {
     /// Encodes rows of `dim` values (finite; of unit norm for cosine) into records.
     pub(crate) fn encode_rows(&self, rows: &[f32], scaled: &mut Vec<f32>, records: &mut [u8]) {
-        let Model { frame, format } = &self.model;
-        let rows = frame.scaled(rows, scaled);
+        let rows = self.model.frame.scaled(rows, scaled);
+        // A loop for each format: of one for all the compiler would keep the choice inside.
+        match self.model.format {
+            Format::F16 => {
+                self.write::<2>(rows, records, |x| (Format::F16.round(x) as u16).to_le_bytes())
+            }
+            Format::Bf16 => {
+                self.write::<2>(rows, records, |x| (Format::Bf16.round(x) as u16).to_le_bytes())
+            }
+            Format::F32 => self.write(rows, records, |x| Format::F32.round(x).to_le_bytes()),
+        }
+    }
+
+    /// Writes what becomes of each value less the mean, and zeros behind them.
+    fn write<const BYTES: usize>(
+        &self,
+        rows: &[f32],
+        records: &mut [u8],
+        round: impl Fn(f32) -> [u8; BYTES],
+    ) {
         let records = records.chunks_exact_mut(self.model.layout().record_bytes());
-        for (row, record) in rows.chunks_exact(frame.dim).zip(records) {
+        for (row, record) in rows.chunks_exact(self.model.frame.dim).zip(records) {
             record.fill(0);
-            let values = record.chunks_exact_mut(format.bytes());
-            for (out, (x, mean)) in values.zip(row.iter().zip(&self.mean)) {
-                out.copy_from_slice(&format.round(x - mean).to_le_bytes()[..format.bytes()]);
+            let values = record.as_chunks_mut::<BYTES>().0;
+            for (out, (x, mean)) in values.iter_mut().zip(row.iter().zip(&self.mean)) {
+                *out = round(x - mean);
             }
         }
     }
