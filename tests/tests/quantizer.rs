@@ -170,7 +170,7 @@ fn every_quantizer_decodes_and_compares_codes() {
         ("lvq:4x4", 1e-4),
         ("f16", 2e-7),
         ("bf16", 1e-5),
-        ("f32", 1e-13),
+        ("f32", 2e-16),
     ] {
         let config = QuantizerConfig { quantizer: spec(name), ..QuantizerConfig::default() };
         let quantizer = Quantizer::train(some.view(), &config).unwrap();
