@@ -44,6 +44,37 @@ pub(crate) struct Effort {
     pub(crate) sweeps: u32,
 }
 
+impl Effort {
+    /// How many steps are tried for codes of so many bits.
+    #[inline(always)]
+    pub(super) fn tries(self, bits: u32) -> u32 {
+        if bits == 1 { 1 } else { self.steps.max(1) }
+    }
+
+    /// How many dimensions of a segment coordinate descent visits.
+    #[inline(always)]
+    pub(super) fn visits(self, format: ScaleFormat, dims: usize) -> usize {
+        match self.sweeps {
+            0 if format == BYTE => dims / 8,
+            sweeps => dims * sweeps as usize,
+        }
+    }
+}
+
+/// How far along from the smaller to the larger step a try is: nearer to the smaller one, which is the better one
+/// more often.
+#[inline(always)]
+pub(super) fn fraction_of(attempt: u32, tries: u32) -> f32 {
+    (attempt as f32 + 0.35) / tries as f32
+}
+
+/// The squared norm up to which lanes are too small for the smallest scale, and dropped: their code stands for zero.
+#[inline(always)]
+pub(super) fn dropped_norm_sq(dims: usize, unit: f32, format: ScaleFormat) -> f32 {
+    let tiny = unit * format.decode(1) * 0.25;
+    dims as f32 * tiny * tiny
+}
+
 /// The code of a segment of 32 vectors.
 pub(crate) struct SegmentCode<'a> {
     /// For each dimension and lane the value `u` that the code stands for, in units of the
@@ -98,12 +129,11 @@ pub(crate) fn encode_segment(
         }
     }
     code.norm_sq = norm_sq;
-    // Lanes too small for the smallest scale are dropped: their code stands for zero.
-    let tiny = unit * format.decode(1) * 0.25;
+    let dropped = dropped_norm_sq(o.len(), unit, format);
     let mut live = [false; BLOCK];
     let (mut low, mut span) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
     for j in 0..BLOCK {
-        live[j] = norm_sq[j] > dims * tiny * tiny;
+        live[j] = norm_sq[j] > dropped;
         let safe_norm = if live[j] { norm_sq[j] } else { dims };
         let of_gaussian = (safe_norm / dims).sqrt() * GAUSSIAN_STEP[bits as usize];
         let of_largest = if live[j] { largest[j] / (limit + 0.5) } else { of_gaussian };
@@ -115,14 +145,13 @@ pub(crate) fn encode_segment(
     // Try steps; keep the one with the smallest error across, for each lane. What rounding the
     // scale does along the vector is mended afterwards.
     let inverse_unit = 1.0 / unit;
-    let tries = if bits == 1 { 1 } else { effort.steps.max(1) };
+    let tries = effort.tries(bits);
     let mut best = [f32::INFINITY; BLOCK];
     let mut inverse_step = [0.0f32; BLOCK];
     let mut scale = [0.0f32; BLOCK];
     let mut scale_code = [1u32; BLOCK];
     for attempt in 0..tries {
-        // Nearer to the smaller step, which is the better one more often.
-        let fraction = (attempt as f32 + 0.35) / tries as f32;
+        let fraction = fraction_of(attempt, tries);
         let mut inverse = [0.0f32; BLOCK];
         for j in 0..BLOCK {
             inverse[j] = 1.0 / (low[j] + span[j] * fraction);
@@ -161,10 +190,7 @@ pub(crate) fn encode_segment(
 
     // Coordinate descent. At one bit there is no step to compare with: a sign is worth its
     // coordinate's magnitude in units of the scale.
-    let visits = match effort.sweeps {
-        0 if format == BYTE => o.len() / 8,
-        sweeps => o.len() * sweeps as usize,
-    };
+    let visits = effort.visits(format, o.len());
     // A loop of its own: in the one before, the compiler would keep the sums in memory.
     let mut dot = [0.0f32; BLOCK];
     if visits > 0 {

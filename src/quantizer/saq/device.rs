@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nonius_simd::BLOCK;
 
 use super::Encoder;
-use super::adjust::{GAUSSIAN_STEP, Lanes};
+use super::adjust::{GAUSSIAN_STEP, Lanes, dropped_norm_sq, fraction_of};
 use super::encode::{EncodeScratch, Norms, Shares, Sums};
 use super::layout::Layout;
-use super::scale::{BYTE, ScaleFormat};
+use super::rotate::RoundedRows;
+use super::scale::ScaleFormat;
 use crate::accelerator::{
     Accelerator, DeviceCodes, DeviceEncoder, DeviceRotation, DeviceRows, DeviceSegment, Integers,
     LoadedEncoder, RecordByte, UNSURE,
@@ -21,7 +22,6 @@ use crate::accelerator::{
 use crate::error::DeviceError;
 use crate::quantizer::blocks::fields;
 use crate::quantizer::frame::{ListCentroids, Lists, additive_base};
-use crate::train::{RowsI8, RowsI16};
 
 /// Of so many rows one is encoded here as well.
 const CHECKED: usize = 256;
@@ -33,8 +33,7 @@ const RANGE: std::ops::RangeInclusive<f32> = 1e-15..=1e6;
 #[derive(Default)]
 pub(crate) struct DeviceScratch {
     scaled: Vec<f32>,
-    rows: RowsI16,
-    rows8: RowsI8,
+    rounded: RoundedRows,
     codes: DeviceCodes,
     again: Again,
 }
@@ -65,8 +64,8 @@ impl Encoder {
         }
     }
 
-    /// What a device needs of this encoder, whose rotation in eight bits is `signed`; none where its numbers are out of the range in which a device's arithmetic
-    /// is exact, or there is no code.
+    /// What a device needs of this encoder, whose rotation in eight bits is `signed`; none where its numbers are out of
+    /// the range in which a device's arithmetic is exact, or there is no code.
     fn for_device<'a>(
         &'a self,
         layout: &Layout,
@@ -101,28 +100,22 @@ impl Encoder {
             .zip(&self.along)
             .map(|((segment, constants), &along)| {
                 let format = ScaleFormat::of_bits(segment.bits);
-                let dims = segment.dims as f32;
-                let tiny = constants.unit * format.decode(1) * 0.25;
-                let try_count = if segment.bits == 1 { 1 } else { self.effort.steps.max(1) };
+                let try_count = self.effort.tries(segment.bits);
                 DeviceSegment {
                     start: segment.start,
                     dims: segment.dims,
                     bits: segment.bits,
                     unit: constants.unit,
-                    least: dims * tiny * tiny,
+                    least: dropped_norm_sq(segment.dims, constants.unit, format),
                     gaussian_step: GAUSSIAN_STEP[segment.bits as usize],
-                    tries: std::array::from_fn(|i| (i as f32 + 0.35) / try_count as f32),
+                    tries: std::array::from_fn(|i| fraction_of(i as u32, try_count)),
                     try_count,
-                    visits: match self.effort.sweeps {
-                        0 if format == BYTE => segment.dims / 8,
-                        sweeps => segment.dims * sweeps as usize,
-                    },
-                    along: along * dims,
+                    visits: self.effort.visits(format, segment.dims),
+                    along: along * segment.dims as f32,
                     scale_shift: format.shift,
                     scale_base: format.base,
                     scale_max: format.max,
-                    // A segment that the first stage does not read stands for zero there.
-                    levels: if segment.scan_bits > 0 { constants.levels } else { [0.0; 2] },
+                    levels: constants.read_levels(segment),
                     boundary: segment.boundary(),
                 }
             })
@@ -148,11 +141,6 @@ impl Encoder {
         })
     }
 
-    /// How many dimensions are rotated in sixteen bits.
-    fn fine_dims(&self) -> usize {
-        self.coarse.as_ref().map_or(self.rotated, |coarse| coarse.start())
-    }
-
     /// [`encode_rows`](Encoder::encode_rows) by a device that has loaded this encoder; no more rows than it takes at a
     /// time. Returns of how many rows the record is the device's. Clears `trusted`, and encodes all rows here, where the
     /// device's codes are not those of the processor.
@@ -168,26 +156,21 @@ impl Encoder {
     ) -> Result<usize, DeviceError> {
         let model = &self.model;
         let dim = model.frame.dim;
-        let DeviceScratch { scaled, rows: fine, rows8, codes, again } = scratch;
+        let DeviceScratch { scaled, rounded, codes, again } = scratch;
         let own = rows;
         let rows = model.frame.scaled(rows, scaled);
         let count = rows.len() / dim;
         let of_row = lists.map_or(&[][..], |lists| lists.of_row);
         let mut values: Vec<(Integers<'_>, &[f32])> = Vec::new();
-        let coarse = self.coarse.is_some();
-        if coarse {
-            rows8.quantize_centred(rows, &self.mean);
-        }
-        if self.fine_dims() > 0 || !coarse {
-            fine.quantize_centred(rows, &self.mean);
-        }
+        self.round_rows(rows, rounded);
+        let RoundedRows { rows: fine, rows8, .. } = &*rounded;
         if self.fine_dims() > 0 {
             values.push((Integers::Sixteen(fine.values()), fine.inverse()));
         }
-        if coarse && self.fine_dims() < self.rotated {
+        if self.coarse.is_some() && self.fine_dims() < self.rotated {
             values.push((Integers::Eight(rows8.values()), rows8.inverse()));
         }
-        let norms_sq = if coarse { rows8.norms_sq() } else { fine.norms_sq() };
+        let norms_sq = rounded.norms_sq();
         device.encode(&DeviceRows { count, values: &values, lists: of_row }, codes)?;
         let stride = layout.record_bytes();
         let (sent, parts) = (stride.next_multiple_of(4), DeviceCodes::PARTS);

@@ -326,8 +326,7 @@ fn shares(
     let mut of_o = [0.0f32; BLOCK];
     let mut of_u = [0.0f32; BLOCK];
     let mut of_level = [0.0f32; BLOCK];
-    // A segment that the first stage does not read stands for zero there.
-    let [inner, outer] = if segment.scan_bits > 0 { constants.levels } else { [0.0; 2] };
+    let [inner, outer] = constants.read_levels(segment);
     let boundary = segment.boundary();
     for ((o, u), c) in o.iter().zip(u).zip(c) {
         for j in 0..BLOCK {

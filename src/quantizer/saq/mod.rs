@@ -74,6 +74,12 @@ pub(crate) struct Near {
 }
 
 impl SegmentConstants {
+    /// What the bits that the first stage reads of a segment stand for; one that it does not read stands for zero there.
+    #[inline(always)]
+    pub(crate) fn read_levels(&self, segment: &layout::SegmentLayout) -> [f32; 2] {
+        if segment.scan_bits > 0 { self.levels } else { [0.0; 2] }
+    }
+
     /// The energy of a residual over `dims` dimensions, per squared scale.
     #[inline(always)]
     pub(crate) fn energy(&self, dims: usize) -> f32 {

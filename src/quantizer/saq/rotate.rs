@@ -96,7 +96,7 @@ impl CoarseRotation {
         let fine = fine.chunks(BLOCK * rotation.inverse.len());
         for (rows, fine) in values.chunks(BLOCK * dim).zip(fine) {
             lanes.product.resize(noise.len() * BLOCK, 0);
-            lanes.rows8.quantize_centred(rows, mean);
+            lanes.rounded.rows8.quantize_centred(rows, mean);
             self.rotate_lanes(&mut lanes);
             lanes.coarse.coordinates(lanes.product.as_chunks().0, &self.inverse, &mut o);
             for (lane, fine) in fine.chunks_exact(rotation.inverse.len()).enumerate() {
@@ -106,11 +106,6 @@ impl CoarseRotation {
             }
         }
         noise
-    }
-
-    /// The first dimension that is rotated so.
-    pub(super) fn start(&self) -> usize {
-        self.start
     }
 
     /// Row by row, 128 added.
@@ -137,7 +132,8 @@ impl CoarseRotation {
         if self.inverse.is_empty() {
             return;
         }
-        let RotatedLanes { rows8, packed8, product, coarse, .. } = lanes;
+        let RotatedLanes { rounded, packed8, product, coarse, .. } = lanes;
+        let rows8 = &rounded.rows8;
         let depth = rows8.depth();
         *coarse = LaneScale::default();
         coarse.factors[..rows8.rows()].copy_from_slice(rows8.inverse());
@@ -178,24 +174,39 @@ fn first_coarse(plan: &[Segment], variances: &[f64], noise: &[f64]) -> usize {
     start
 }
 
+/// Rows as the integers that are rotated.
+#[derive(Default)]
+pub(super) struct RoundedRows {
+    /// What of the dimensions is rotated in sixteen bits, if any is.
+    pub(super) rows: RowsI16,
+    /// What is rotated in eight bits, where the encoder has such a rotation.
+    pub(super) rows8: RowsI8,
+    coarse: bool,
+}
+
+impl RoundedRows {
+    /// The squared norm of every row, relative to the mean.
+    pub(super) fn norms_sq(&self) -> &[f32] {
+        if self.coarse { self.rows8.norms_sq() } else { self.rows.norms_sq() }
+    }
+}
+
 /// Up to 32 rows as integers, rotated.
 #[derive(Default)]
 pub(super) struct RotatedLanes {
-    rows: RowsI16,
-    rows8: RowsI8,
+    rounded: RoundedRows,
     packed: Vec<i16>,
     packed8: Vec<i8>,
     /// Rotated rows: dims x 32.
     product: Vec<i32>,
     fine: LaneScale,
     coarse: LaneScale,
-    norms_sq: Vec<f32>,
 }
 
 impl RotatedLanes {
     /// The squared norm of every row, relative to the mean.
     pub(super) fn norms_sq(&self) -> &[f32] {
-        &self.norms_sq
+        self.rounded.norms_sq()
     }
 }
 
@@ -219,24 +230,33 @@ impl LaneScale {
 }
 
 impl Encoder {
+    /// How many dimensions are rotated in sixteen bits.
+    pub(super) fn fine_dims(&self) -> usize {
+        self.coarse.as_ref().map_or(self.rotated, |coarse| coarse.start)
+    }
+
+    /// Rounds rows of `dim` values to the integers that are rotated.
+    pub(super) fn round_rows(&self, rows: &[f32], rounded: &mut RoundedRows) {
+        rounded.coarse = self.coarse.is_some();
+        if rounded.coarse {
+            rounded.rows8.quantize_centred(rows, &self.mean);
+        }
+        if self.fine_dims() > 0 || !rounded.coarse {
+            rounded.rows.quantize_centred(rows, &self.mean);
+        }
+    }
+
     /// Rotates up to 32 rows of `dim` values.
     pub(super) fn rotate_lanes(&self, rows: &[f32], lanes: &mut RotatedLanes) {
-        let fine = self.coarse.as_ref().map_or(self.rotated, |coarse| coarse.start);
+        let fine = self.fine_dims();
         lanes.product.resize(self.rotated * BLOCK, 0);
-        lanes.norms_sq.clear();
+        self.round_rows(rows, &mut lanes.rounded);
         if let Some(coarse) = &self.coarse {
-            lanes.rows8.quantize_centred(rows, &self.mean);
-            lanes.norms_sq.extend_from_slice(lanes.rows8.norms_sq());
             coarse.rotate_lanes(lanes);
         }
-        if fine > 0 || self.coarse.is_none() {
-            lanes.rows.quantize_centred(rows, &self.mean);
-        }
-        if self.coarse.is_none() {
-            lanes.norms_sq.extend_from_slice(lanes.rows.norms_sq());
-        }
         if fine > 0 {
-            let RotatedLanes { rows, packed, product, fine: scale, .. } = lanes;
+            let RotatedLanes { rounded, packed, product, fine: scale, .. } = lanes;
+            let rows = &rounded.rows;
             let depth = rows.depth();
             pack_lanes::<i16, 2>(packed, depth, rows.values());
             let matrix = &self.rotation.rows[..fine * depth];
