@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use half::f16;
 use nonius_simd::{
-    BLOCK, FieldQuery, Fields, Panels, Panels8, Vectorize, Word, at_most, dot_f16, dot_f32,
+    Additive, BLOCK, BoundLayout, BoundPiece, BoundQuery, FieldQuery, Fields, ListConstants,
+    Panels, Panels8, ScaleBits, Vectorize, Word, at_most, bound_blocks, dot_f16, dot_f32,
     dot_fields, field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, l2_sqs_f32, level,
     matmul_f32, scan_blocks, sum_bytes, transpose_16,
 };
@@ -66,6 +67,7 @@ const VECTORS: usize = 64;
 pub fn kernels() -> Vec<Case> {
     let mut cases = products();
     cases.extend(scans());
+    cases.push(bounds());
     cases.extend(byte_sums());
     cases.extend(fields());
     for dim in DIMENSIONS {
@@ -176,6 +178,45 @@ fn scans() -> Vec<Case> {
             black_box(level().vectorize(Read(black_box(&read[start..][..size]))));
         }),
     ]
+}
+
+/// The first stage of SAQ on 128 dimensions, of codes that stay in the cache: 44 groups, an additive factor,
+/// a shift and a scale.
+fn bounds() -> Case {
+    const GROUPS: usize = 44;
+    const BLOCKS: usize = 6;
+    const STRIDE: usize = GROUPS * 16 + 5 * BLOCK;
+    let mut codes = bytes(BLOCKS * STRIDE);
+    for block in codes.chunks_exact_mut(STRIDE) {
+        for factor in block[GROUPS * 16..][..2 * BLOCK].chunks_exact_mut(2) {
+            factor[1] &= 0x7f;
+        }
+    }
+    let lut = bytes(GROUPS * 16);
+    let (mut bounds, mut passed) = ([[0.0; BLOCK]; BLOCKS], [0; BLOCKS]);
+    let shape = format!("{GROUPS} groups, in cache");
+    Case::new("bound_blocks", shape, Work::Vectors(BLOCKS * BLOCK), move || {
+        let format = ScaleBits { bytes: 2, shift: 11, base: 119 << 23 };
+        let pieces = [BoundPiece { groups: GROUPS, scales: GROUPS * 16 + 3 * BLOCK, format }];
+        let never = |_| 0.0;
+        let layout = BoundLayout {
+            stride: STRIDE,
+            pieces: &pieces,
+            additive: GROUPS * 16,
+            format: Additive::Linear { low: 0.0, step: 1e-4, last: 57_343, beyond: &never },
+            shift: Some((GROUPS * 16 + 2 * BLOCK, 0.01)),
+        };
+        let query = BoundQuery {
+            lut: &lut,
+            slopes: &[1e-3],
+            constants: ListConstants::One(1.0),
+            own: usize::MAX,
+            offsets: &[0.5],
+            others: &[0.5],
+            threshold: 1.0,
+        };
+        bound_blocks(black_box(&codes), &layout, &query, black_box(&mut bounds), &mut passed);
+    })
 }
 
 /// Sums of what bytes look up, of codes that stay in the cache: 23 levels.

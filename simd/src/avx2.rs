@@ -7,6 +7,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+mod bounds;
+
+pub(crate) use bounds::bound_blocks;
+
 use crate::layout::{BLOCK, Fields};
 use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;

@@ -7,6 +7,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+mod bounds;
+
+pub(crate) use bounds::bound_blocks;
+
 use crate::dispatch::has_vbmi;
 use crate::layout::{BLOCK, Fields};
 use crate::parts::{part_kernels, scan_kernel};

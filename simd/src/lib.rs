@@ -9,8 +9,8 @@
 //!   reorders or contracts floating-point operations, so such a loop too has the same result at
 //!   every level; the compiler only chooses wider registers.
 //!
-//! The distances of full vectors ([`dot_f32`], [`l2_sq_f32`] and their `f16` forms) and
-//! [`matmul_f32`] have intrinsics too. They sum in a fixed order and round each product, so they
+//! The distances of full vectors ([`dot_f32`], [`l2_sq_f32`] and their `f16` forms), [`matmul_f32`] and
+//! [`bound_blocks`] have intrinsics too. They sum in a fixed order and round each product, so they
 //! agree to the bit as well.
 //!
 //! The level is chosen once per process: the best that the processor offers, or the one that the
@@ -20,6 +20,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bounds;
 mod dispatch;
 mod float;
 mod layout;
@@ -40,6 +41,9 @@ mod tests;
 mod tile;
 mod transpose;
 
+pub use bounds::{
+    Additive, BoundLayout, BoundPiece, BoundQuery, ListConstants, ScaleBits, bound_blocks,
+};
 pub use dispatch::{Level, Vectorize, available, level, prefetch, prefetch_later, with_level};
 pub use float::{
     at_most, dot_f16, dot_f32, for_each_set, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32,

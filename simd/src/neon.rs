@@ -6,6 +6,10 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
+mod bounds;
+
+pub(crate) use bounds::bound_blocks;
+
 use crate::layout::{BLOCK, Fields};
 use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;

@@ -1,6 +1,8 @@
 //! Kernels that go through parts one after another. The loop over the parts is the same at every
 //! level and is compiled for each, so that the kernel for one part is inlined into it.
 
+use crate::layout::BLOCK;
+
 /// Writes a `scan_blocks` (see [`crate::scan_blocks`]) around a kernel that sums the groups of one
 /// piece in one block.
 macro_rules! scan_kernel {
@@ -27,6 +29,119 @@ macro_rules! scan_kernel {
     };
 }
 pub(crate) use scan_kernel;
+
+/// A piece's sums on their way from one kernel to the next: stores and loads of whole lines.
+#[repr(align(64))]
+pub(crate) struct Sums(pub(crate) [u16; BLOCK]);
+
+/// Writes a `bound_blocks` (see [`crate::bound_blocks`]) around a kernel that sums the groups of one
+/// piece in one block, and the level's operations on `$lanes` lanes: `splat`, `add`, `sub`, `mul`,
+/// `floats` (loaded), `put` (stored), `bytes`, `pairs` and `sums` (loaded and widened to integers),
+/// `to_f32`, `some_exceed`, `scale_of`, `shift_of`, `either` and `mask`.
+macro_rules! bound_kernel {
+    ($name:ident, $piece:ident, $lanes:literal, $features:literal) => {
+        /// See [`crate::bound_blocks`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn $name(
+            codes: &[u8],
+            layout: &BoundLayout<'_>,
+            query: &BoundQuery<'_>,
+            bounds: &mut [[f32; BLOCK]],
+            passed: &mut [u32],
+        ) {
+            const PARTS: usize = BLOCK / $lanes;
+            let blocks = codes.chunks_exact(layout.stride.max(1)).zip(bounds).zip(passed);
+            for (number, ((block, bounds), passed)) in blocks.enumerate() {
+                let mut constants = [splat(0.0); PARTS];
+                match query.constants {
+                    ListConstants::One(constant) => constants = [splat(constant); PARTS],
+                    ListConstants::Each(each) => {
+                        for part in 0..PARTS {
+                            constants[part] = floats(&each[number].as_chunks::<$lanes>().0[part]);
+                        }
+                    }
+                }
+                let mut values = constants;
+                match layout.format {
+                    Additive::Exact => {
+                        let factors = block[layout.additive..].as_chunks::<4>().0;
+                        let factors = factors.as_chunks::<$lanes>().0;
+                        for part in 0..PARTS {
+                            let factors = factors[part].map(f32::from_le_bytes);
+                            values[part] = add(constants[part], floats(&factors));
+                        }
+                    }
+                    Additive::Linear { low, step, last, beyond } => {
+                        let (lows, steps) = (splat(low), splat(step));
+                        let factors = block[layout.additive..].as_chunks::<2>().0;
+                        let factors = factors.as_chunks::<$lanes>().0;
+                        let mut exceeds = false;
+                        for part in 0..PARTS {
+                            let codes = pairs(&factors[part]);
+                            exceeds |= some_exceed(codes, last);
+                            let additive = add(lows, mul(steps, to_f32(codes)));
+                            values[part] = add(constants[part], additive);
+                        }
+                        if exceeds {
+                            for part in 0..PARTS {
+                                let additive = factors[part].map(|code| {
+                                    let code = u16::from_le_bytes(code);
+                                    if code > last {
+                                        beyond(code)
+                                    } else {
+                                        low + step * f32::from(code)
+                                    }
+                                });
+                                values[part] = add(constants[part], floats(&additive));
+                            }
+                        }
+                    }
+                }
+                if let Some((at, step)) = layout.shift {
+                    let step = splat(step);
+                    let codes = block[at..].as_chunks::<$lanes>().0;
+                    for part in 0..PARTS {
+                        values[part] = add(values[part], shift_of(bytes(&codes[part]), step));
+                    }
+                }
+                // Lanes from here on have the other offsets.
+                let own = query.own.saturating_sub(number * BLOCK).min(BLOCK);
+                let mut groups = block;
+                let mut lut = query.lut;
+                for (p, piece) in layout.pieces.iter().enumerate() {
+                    let mut piece_sums = Sums([0; BLOCK]);
+                    $piece(
+                        &groups[..piece.groups * 16],
+                        &lut[..piece.groups * 16],
+                        &mut piece_sums.0,
+                    );
+                    groups = &groups[piece.groups * 16..];
+                    lut = &lut[piece.groups * 16..];
+                    let slope = splat(query.slopes[p]);
+                    let offsets = [splat(query.offsets[p]), splat(query.others[p])];
+                    let scales = &block[piece.scales..];
+                    let piece_sums = piece_sums.0.as_chunks::<$lanes>().0;
+                    for part in 0..PARTS {
+                        let codes = match piece.format.bytes {
+                            1 => bytes(&scales.as_chunks::<$lanes>().0[part]),
+                            _ => pairs(&scales.as_chunks::<2>().0.as_chunks::<$lanes>().0[part]),
+                        };
+                        let offset = either(own, part, offsets);
+                        let line = add(mul(slope, to_f32(sums(&piece_sums[part]))), offset);
+                        values[part] = sub(values[part], mul(scale_of(codes, piece.format), line));
+                    }
+                }
+                let threshold = splat(query.threshold);
+                *passed = 0;
+                for part in 0..PARTS {
+                    put(&mut bounds.as_chunks_mut::<$lanes>().0[part], values[part]);
+                    *passed |= mask(values[part], threshold) << (part * $lanes);
+                }
+            }
+        }
+    };
+}
+pub(crate) use bound_kernel;
 
 /// Writes `dot_fields` around the level's `dot_split` and `dot_bits`, and `l2_sqs_f32` around its
 /// `l2_sq_f32`.

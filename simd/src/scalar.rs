@@ -6,6 +6,7 @@
 
 use half::f16;
 
+use crate::bounds::{Additive, BoundLayout, BoundQuery, ListConstants};
 use crate::layout::{BLOCK, Fields};
 
 /// See [`crate::gemm_i16`]; `b` is packed as [`crate::Panels`] says.
@@ -146,6 +147,76 @@ pub fn at_most(values: &[[f32; BLOCK]], threshold: f32, masks: &mut [u32]) {
         let bits = values.iter().enumerate();
         *mask = bits.fold(0, |mask, (i, &value)| mask | u32::from(value <= threshold) << i);
     }
+}
+
+/// See [`crate::bound_blocks`].
+pub fn bound_blocks(
+    codes: &[u8],
+    layout: &BoundLayout<'_>,
+    query: &BoundQuery<'_>,
+    bounds: &mut [[f32; BLOCK]],
+    passed: &mut [u32],
+) {
+    let blocks = codes.chunks_exact(layout.stride.max(1)).zip(bounds.iter_mut());
+    for (number, (block, bounds)) in blocks.enumerate() {
+        for (v, bound) in bounds.iter_mut().enumerate() {
+            *bound = bound_of(block, layout, query, number, v);
+        }
+    }
+    at_most(bounds, query.threshold, passed);
+}
+
+/// The bound of vector `v` of block number `number`.
+fn bound_of(
+    block: &[u8],
+    layout: &BoundLayout<'_>,
+    query: &BoundQuery<'_>,
+    number: usize,
+    v: usize,
+) -> f32 {
+    let pair = |at: usize| u16::from_le_bytes([block[at + 2 * v], block[at + 2 * v + 1]]);
+    let constant = match query.constants {
+        ListConstants::One(constant) => constant,
+        ListConstants::Each(constants) => constants[number][v],
+    };
+    let additive = match layout.format {
+        Additive::Exact => {
+            let bytes = &block[layout.additive + 4 * v..][..4];
+            f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+        }
+        Additive::Linear { low, step, last, beyond } => match pair(layout.additive) {
+            code if code > last => beyond(code),
+            code => low + step * f32::from(code),
+        },
+    };
+    let mut bound = constant + additive;
+    if let Some((at, step)) = layout.shift {
+        bound += match block[at + v] {
+            0 => f32::NEG_INFINITY,
+            code => (f32::from(code) - 128.0) * step,
+        };
+    }
+    let offsets = if number * BLOCK + v < query.own { query.offsets } else { query.others };
+    let mut start = 0;
+    for ((piece, slope), offset) in layout.pieces.iter().zip(query.slopes).zip(offsets) {
+        let end = start + 16 * piece.groups;
+        let groups = block[start..end].chunks_exact(16).zip(query.lut[start..end].chunks_exact(16));
+        let entry = |(codes, lut): (&[u8], &[u8])| {
+            u16::from(lut[usize::from(codes[v % 16] >> (4 * (v / 16)) & 15)])
+        };
+        let sum: u16 = groups.map(entry).sum();
+        let code = match piece.format.bytes {
+            1 => u32::from(block[piece.scales + v]),
+            _ => u32::from(pair(piece.scales)),
+        };
+        let scale = match code {
+            0 => 0.0,
+            _ => f32::from_bits((code << piece.format.shift).wrapping_add(piece.format.base)),
+        };
+        bound -= scale * (slope * f32::from(sum) + offset);
+        start = end;
+    }
+    bound
 }
 
 /// See [`crate::l2_sqs_f32`].

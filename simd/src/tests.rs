@@ -13,7 +13,7 @@ use crate::{
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
 /// them, so that a test run on a machine that should have a level cannot pass without it.
-fn levels() -> Vec<Level> {
+pub(crate) fn levels() -> Vec<Level> {
     let levels = available();
     if let Ok(names) = std::env::var("NONIUS_SIMD_REQUIRE") {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -25,7 +25,7 @@ fn levels() -> Vec<Level> {
 }
 
 /// Numbers that only depend on the seed (splitmix64).
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -49,7 +49,7 @@ impl Numbers {
 
     /// Numbers of both signs below 8 with all 24 bits in use, so that products do get rounded and
     /// a fused multiplication would show.
-    fn f32s(&mut self, count: usize) -> Vec<f32> {
+    pub(crate) fn f32s(&mut self, count: usize) -> Vec<f32> {
         (0..count)
             .map(|_| {
                 let bits = self.next();
@@ -68,7 +68,7 @@ impl Numbers {
         self.ints(count, -128, 127).into_iter().map(|x| x as i8).collect()
     }
 
-    fn u8s(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn u8s(&mut self, count: usize) -> Vec<u8> {
         self.ints(count, 0, 255).into_iter().map(|x| x as u8).collect()
     }
 }

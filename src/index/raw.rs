@@ -259,7 +259,7 @@ impl<'a> RawIndex<'a> {
                 pieces: layout
                     .pieces
                     .iter()
-                    .copied()
+                    .map(|piece| piece.groups)
                     .zip(layout.piece_segments.iter().copied())
                     .collect(),
                 correction: model.correction,

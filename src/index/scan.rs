@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use nonius_simd::{BLOCK, prefetch};
+use nonius_simd::{BLOCK, prefetch, prefetch_later};
 
 use super::config::SearchStats;
 use super::format::Parts;
@@ -29,8 +29,12 @@ const FIRST_ROUND: usize = 16;
 /// Survivors whose remaining bits are on their way while one is refined.
 const AHEAD: usize = 4;
 
-/// Bytes of the next list's first stage that are asked for ahead: the processor goes on by itself.
-const FETCHED: usize = 1024;
+/// The same in the first round, of whose survivors nothing was asked for before.
+const UNASKED_AHEAD: usize = 10;
+
+/// The most bytes of a list's first stage that are asked for ahead: more of them come by themselves, as
+/// they are read one after another.
+const FETCHED: usize = 16 << 10;
 
 /// The best estimates of a query: key, id and position.
 pub(super) type Best = TopK<(f32, u64, usize)>;
@@ -336,10 +340,7 @@ impl Scanner {
         if done + seen == count {
             (walk.lists, walk.done) = (walk.lists + 1, 0);
             if let Some(next) = upcoming {
-                let [start, end] = parts.list_range(next as usize);
-                let blocks = blocks(parts, start.block as usize..end.block as usize);
-                prefetch(&blocks[..blocks.len().min(FETCHED)]);
-                parts.fetch_spilled(start.copy as usize..end.copy as usize);
+                fetch_list(parts, next);
             }
         } else {
             walk.done += seen;
@@ -429,15 +430,23 @@ impl Scanner {
                 a.bound.total_cmp(&b.bound).then(a.position.cmp(&b.position))
             });
         }
+        let fetch = |views: &Views, s: &Survivor| {
+            prefetch(rest(s));
+            if unasked {
+                parts.fetch_id(s.position);
+                views.fetch(parts, s.list);
+            }
+        };
+        let ahead = if unasked { UNASKED_AHEAD } else { AHEAD };
+        if unasked {
+            survivors.iter().take(ahead).for_each(|s| fetch(views, s));
+        }
         let (mut refined, mut entries, mut found) = (0, 0, false);
         for (i, s) in survivors.iter().enumerate() {
-            if let Some(next) = survivors.get(i + AHEAD)
+            if let Some(next) = survivors.get(i + ahead)
                 && next.bound <= threshold
             {
-                prefetch(rest(next));
-                if unasked {
-                    views.fetch(parts, next.list);
-                }
+                fetch(views, next);
             }
             if s.bound > threshold {
                 continue;
@@ -466,6 +475,17 @@ impl Scanner {
         stats.bytes_touched += (refined * rest_bytes + entries * parts.frame().dims * 2) as u64;
         found
     }
+}
+
+/// Asks for the first stage of a list that will be read soon.
+///
+/// Into the second cache: the first one has requests for few lines under way at a time, and while a list
+/// is fetched another one is read.
+pub(super) fn fetch_list(parts: &Parts, list: u32) {
+    let [start, end] = parts.list_range(list as usize);
+    let blocks = blocks(parts, start.block as usize..end.block as usize);
+    prefetch_later(&blocks[..blocks.len().min(FETCHED)]);
+    parts.fetch_spilled(start.copy as usize..end.copy as usize);
 }
 
 /// The bytes of some blocks.

@@ -8,7 +8,7 @@ use super::config::{Keep, SearchParams, SearchStats};
 use super::door::{check_query, prepare_query};
 use super::format::{Kept, Parts};
 use super::rank::Ranking;
-use super::scan::{Scanner, Walk};
+use super::scan::{Scanner, Walk, fetch_list};
 use super::timers::{Piece, Timers};
 use crate::error::{SearchError, SourceError, VectorError};
 use crate::matrix::MatrixView;
@@ -305,6 +305,9 @@ impl<'a> Searcher<'a> {
             exact.extend(query.iter().map(|x| x * frame.scale));
         }
         self.ranking.take(parts, row, params.nprobe, route);
+        if let Some(first) = route.probes().first() {
+            fetch_list(parts, first.list);
+        }
         self.timers.lap(Piece::Rank);
         let mean_dot = match frame.metric {
             Metric::InnerProduct => {

@@ -1,5 +1,7 @@
 //! The additive factor of a vector, in few bytes.
 
+use nonius_simd::Additive;
+
 /// How the additive factors of an index are stored: linearly in 8 or 16 bits over the range of the
 /// training sample, or as `f32` where that would be too coarse.
 ///
@@ -91,6 +93,17 @@ impl AdditiveCode {
         } else {
             // Up to a step below the range it is the lowest code, not the nearest.
             (steps.max(0.0) + 0.5) as u8
+        }
+    }
+
+    /// Factors of 2 or 4 bytes for the kernel that computes bounds; `beyond` is [`decode`](AdditiveCode::decode).
+    pub(crate) fn additive(self, beyond: &dyn Fn(u16) -> f32) -> Additive<'_> {
+        match self.bytes {
+            4 => Additive::Exact,
+            _ => {
+                let AdditiveCode { low, step, .. } = self;
+                Additive::Linear { low, step, last: AdditiveCode::LINEAR, beyond }
+            }
         }
     }
 

@@ -20,12 +20,10 @@
 //! bound = constant + additive + shift - sum over s of scale[s] * (slope[s] * sum[s] + offset[s])
 //! ```
 
-use nonius_simd::{BLOCK, Vectorize, level, scan_blocks};
+use nonius_simd::{BLOCK, BoundLayout, BoundQuery, ListConstants, bound_blocks, for_each_set};
 
 use super::query::{QueryModel, SegmentQuery, Tables};
-use super::scale;
-use crate::quantizer::factor::AdditiveCode;
-use crate::quantizer::view::{self, Glance, report};
+use crate::quantizer::view::Glance;
 
 /// How the first stage of a query bounds keys, whatever the list.
 #[derive(Default)]
@@ -34,6 +32,8 @@ pub(super) struct Bound {
     /// The variance of the error at usual scales: a constant, and a part for `|q - c|^2`.
     variance: [f32; 2],
     lines: Vec<Line>,
+    /// Those of the lines.
+    slopes: Vec<f32>,
 }
 
 /// One piece of the first stage. Everything is for scales in the segment's unit.
@@ -94,6 +94,8 @@ impl Bound {
             before = s;
             self.lines.push(line);
         }
+        self.slopes.clear();
+        self.slopes.extend(self.lines.iter().map(|line| line.slope));
     }
 
     /// The offset of each piece's line for a list at a squared distance.
@@ -115,7 +117,20 @@ impl Bound {
 #[derive(Default)]
 pub(crate) struct ScanScratch {
     offsets: Vec<f32>,
-    blocks: view::ScanScratch,
+    bounds: Vec<[f32; BLOCK]>,
+    passed: Vec<u32>,
+}
+
+impl ScanScratch {
+    /// Calls `found` for each of the first `count` vectors that passed.
+    fn report(&self, count: usize, mut found: impl FnMut(usize, f32)) {
+        let bounds = self.bounds.as_flattened();
+        for_each_set(&self.passed, |v| {
+            if v < count {
+                found(v, bounds[v]);
+            }
+        });
+    }
 }
 
 /// Blocks that the first stage reads at a time: their sums stay in the first cache.
@@ -140,13 +155,10 @@ impl QueryModel<'_> {
             (0..count).for_each(|v| found(v, f32::NEG_INFINITY));
             return;
         }
-        self.sum(tables, blocks, scratch);
-        let ScanScratch { offsets, blocks: view::ScanScratch { sums, bounds, passed } } = scratch;
-        tables.bound.offsets_at(list.distance_sq, offsets);
-        let lanes = OneList { constant: list.constant, offsets };
-        let lines = &tables.bound.lines;
-        level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
-        report(bounds, passed, count, threshold, found);
+        let constants = ListConstants::One(list.constant);
+        let own = usize::MAX;
+        self.bound(tables, list, own, constants, blocks, threshold, scratch);
+        scratch.report(count, found);
     }
 
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
@@ -180,171 +192,44 @@ impl QueryModel<'_> {
             }
             return;
         }
-        self.sum(tables, blocks, scratch);
-        let ScanScratch { offsets, blocks: view::ScanScratch { sums, bounds, passed } } = scratch;
+        let constants = ListConstants::Each(constants);
+        self.bound(tables, list, own, constants, blocks, threshold, scratch);
+        scratch.report(count, found);
+    }
+
+    /// Bounds the vectors of blocks.
+    fn bound(
+        &self,
+        tables: &Tables,
+        list: Glance,
+        own: usize,
+        constants: ListConstants<'_>,
+        blocks: &[u8],
+        threshold: f32,
+        scratch: &mut ScanScratch,
+    ) {
+        let QueryModel { model, layout } = *self;
+        let ScanScratch { offsets, bounds, passed } = scratch;
+        let stride = layout.block_bytes();
+        let count = blocks.len() / stride;
+        bounds.resize(count, [0.0; BLOCK]);
+        passed.resize(count, 0);
         tables.bound.offsets_at(list.distance_sq, offsets);
-        let lanes = Mixed { constants, own, offsets, others: &tables.copies };
-        let lines = &tables.bound.lines;
-        level().vectorize(Bounds { codes: *self, lanes, lines, blocks, sums, bounds });
-        report(bounds, passed, count, threshold, found);
-    }
-
-    /// Sums the tables' entries for each vector and piece of the first stage.
-    fn sum(&self, tables: &Tables, blocks: &[u8], scratch: &mut ScanScratch) {
-        let (layout, stride) = (self.layout, self.layout.block_bytes());
-        scratch.blocks.fit(blocks.len() / stride, layout.pieces.len());
-        scan_blocks(blocks, stride, &layout.pieces, &tables.lut, &mut scratch.blocks.sums);
-    }
-}
-
-/// What the bounds of a block's vectors take from their lists.
-trait Lanes {
-    type Block;
-    /// For block number `block`: what all keys of each vector's list share, and what
-    /// [`offsets`](Lanes::offsets) needs.
-    fn block(&self, block: usize) -> ([f32; BLOCK], Self::Block);
-    /// The offset of the line of piece `piece` for each vector.
-    fn offsets(&self, block: &Self::Block, piece: usize) -> [f32; BLOCK];
-}
-
-/// All vectors are of one list.
-struct OneList<'a> {
-    constant: f32,
-    /// For each piece.
-    offsets: &'a [f32],
-}
-
-impl Lanes for OneList<'_> {
-    type Block = ();
-
-    #[inline(always)]
-    fn block(&self, _: usize) -> ([f32; BLOCK], ()) {
-        ([self.constant; BLOCK], ())
-    }
-
-    #[inline(always)]
-    fn offsets(&self, (): &(), piece: usize) -> [f32; BLOCK] {
-        [self.offsets[piece]; BLOCK]
-    }
-}
-
-/// Vectors from number `own` on are copies of vectors of other lists.
-struct Mixed<'a> {
-    /// Of each block's vectors.
-    constants: &'a [[f32; BLOCK]],
-    own: usize,
-    /// For each piece, of vectors and of copies.
-    offsets: &'a [f32],
-    others: &'a [f32],
-}
-
-impl Lanes for Mixed<'_> {
-    /// The first lane that has a copy.
-    type Block = i32;
-
-    #[inline(always)]
-    fn block(&self, block: usize) -> ([f32; BLOCK], i32) {
-        (self.constants[block], self.own.saturating_sub(block * BLOCK).min(BLOCK) as i32)
-    }
-
-    #[inline(always)]
-    fn offsets(&self, &own: &i32, piece: usize) -> [f32; BLOCK] {
-        let (offset, other) = (self.offsets[piece], self.others[piece]);
-        let mut offsets = [0.0; BLOCK];
-        for (v, out) in (0..).zip(&mut offsets) {
-            *out = if v < own { offset } else { other };
-        }
-        offsets
-    }
-}
-
-struct Bounds<'a, L> {
-    codes: QueryModel<'a>,
-    lanes: L,
-    lines: &'a [Line],
-    blocks: &'a [u8],
-    /// For each block the sums of each piece.
-    sums: &'a [u16],
-    bounds: &'a mut [[f32; BLOCK]],
-}
-
-impl<L: Lanes> Vectorize for Bounds<'_, L> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Bounds { codes, lanes, lines, blocks, sums, bounds } = self;
-        let QueryModel { model, layout } = codes;
-        let sums = sums.chunks_exact(layout.pieces.len() * BLOCK);
-        let blocks = blocks.chunks_exact(layout.block_bytes());
-        for (number, ((block, sums), bounds)) in blocks.zip(sums).zip(bounds).enumerate() {
-            let (constants, lists) = lanes.block(number);
-            let factors = &block[layout.groups * BLOCK / 2..];
-            additive(model.frame.additive, &constants, factors, bounds);
-            if layout.shift_bytes == 1 {
-                let codes = &factors[layout.additive_bytes * BLOCK..][..BLOCK];
-                for (bound, &code) in bounds.iter_mut().zip(codes) {
-                    *bound += model.decode_shift(code);
-                }
-            }
-            let pieces = layout.piece_segments.iter().zip(lines).enumerate();
-            for ((piece, (&s, line)), sums) in pieces.zip(sums.as_chunks::<BLOCK>().0) {
-                let segment = &layout.segments[s];
-                let scales = &factors[segment.scale * BLOCK..][..segment.scale_bytes * BLOCK];
-                let line = (line.slope, &lanes.offsets(&lists, piece));
-                if segment.scale_bytes == 1 {
-                    let codes = scales.iter().map(|&k| u32::from(k));
-                    subtract(bounds, sums, line, codes, scale::BYTE);
-                } else {
-                    let codes = scales.as_chunks::<2>().0.iter();
-                    let codes = codes.map(|&k| u32::from(u16::from_le_bytes(k)));
-                    subtract(bounds, sums, line, codes, scale::PAIR);
-                }
-            }
-        }
-    }
-}
-
-/// `bounds = constants + additive factors`.
-#[inline(always)]
-fn additive(
-    code: AdditiveCode,
-    constants: &[f32; BLOCK],
-    factors: &[u8],
-    bounds: &mut [f32; BLOCK],
-) {
-    let constants = constants.iter();
-    if code.bytes == 4 {
-        let values = factors.as_chunks::<4>().0;
-        for ((bound, value), constant) in bounds.iter_mut().zip(values).zip(constants) {
-            *bound = constant + f32::from_le_bytes(*value);
-        }
-        return;
-    }
-    let codes = factors.as_chunks::<2>().0;
-    let mut outside = false;
-    for ((bound, &value), constant) in bounds.iter_mut().zip(codes).zip(constants.clone()) {
-        let value = u16::from_le_bytes(value);
-        *bound = constant + code.decode_linear(value);
-        outside |= AdditiveCode::is_outside(value);
-    }
-    if outside {
-        for ((bound, &value), constant) in bounds.iter_mut().zip(codes).zip(constants) {
-            *bound = constant + code.decode(u16::from_le_bytes(value));
-        }
-    }
-}
-
-/// `bounds -= scale * (slope * sum + offset)`.
-#[inline(always)]
-fn subtract(
-    bounds: &mut [f32; BLOCK],
-    sums: &[u16; BLOCK],
-    (slope, offsets): (f32, &[f32; BLOCK]),
-    scales: impl Iterator<Item = u32>,
-    format: scale::ScaleFormat,
-) {
-    for (((bound, &sum), offset), code) in bounds.iter_mut().zip(sums).zip(offsets).zip(scales) {
-        *bound -= format.decode(code) * (slope * f32::from(sum) + offset);
+        // The offsets of copies are known where there are any.
+        let others = if own == usize::MAX { &*offsets } else { &tables.copies };
+        let additive = layout.groups * BLOCK / 2;
+        let factors = model.frame.additive;
+        let beyond = |code| factors.decode(code);
+        let shift = additive + layout.additive_bytes * BLOCK;
+        let shape = BoundLayout {
+            stride,
+            pieces: &layout.pieces,
+            additive,
+            format: factors.additive(&beyond),
+            shift: (layout.shift_bytes == 1).then_some((shift, model.shift_step)),
+        };
+        let (lut, slopes) = (&tables.lut[..], &tables.bound.slopes[..]);
+        let query = BoundQuery { lut, slopes, constants, own, offsets, others, threshold };
+        bound_blocks(blocks, &shape, &query, bounds, passed);
     }
 }

@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use nonius_simd::{BLOCK, Fields};
+use nonius_simd::{BLOCK, BoundPiece, Fields};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
@@ -94,9 +94,9 @@ pub(crate) struct Layout {
     pub(crate) fields: Vec<Fields>,
     /// How far up in the code the fields belong.
     pub(crate) places: Vec<u32>,
-    /// The groups of the first stage in pieces that [`nonius_simd::scan_blocks`] takes: of a long
+    /// The groups of the first stage in pieces that [`nonius_simd::bound_blocks`] takes: of a long
     /// segment there are several.
-    pub(crate) pieces: Vec<usize>,
+    pub(crate) pieces: Vec<BoundPiece>,
     /// The segment of each piece.
     pub(crate) piece_segments: Vec<usize>,
 }
@@ -144,8 +144,14 @@ impl Layout {
             });
             layout.dims += segment.dims;
             layout.groups += groups;
-            layout.pieces.extend(pieces(groups));
-            layout.piece_segments.resize(layout.pieces.len(), s);
+            layout.piece_segments.extend(pieces(groups).map(|_| s));
+        }
+        let group_bytes = layout.groups * BLOCK / 2;
+        for segment in &layout.segments {
+            let format = ScaleFormat::of_bits(segment.bits).bits();
+            let scales = group_bytes + segment.scale * BLOCK;
+            let pieces = pieces(segment.groups);
+            layout.pieces.extend(pieces.map(|groups| BoundPiece { groups, scales, format }));
         }
         // The bits come after all scales.
         for segment in &mut layout.segments {
@@ -361,7 +367,10 @@ mod tests {
             let factors = layout.additive_bytes + layout.shift_bytes + scales;
             assert_eq!(layout.record_bytes(), bits / 8 + factors);
             assert_eq!(layout.block_bytes(), BLOCK * layout.rest_start());
-            assert_eq!(layout.pieces.iter().sum::<usize>(), layout.groups);
+            assert_eq!(
+                layout.pieces.iter().map(|piece| piece.groups).sum::<usize>(),
+                layout.groups
+            );
         }
     }
 }

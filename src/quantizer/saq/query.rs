@@ -150,10 +150,12 @@ fn tables_of<const PER: usize, const LEVELS: usize>(
                 sum[entry] += integers[i] * top[i][entry];
             }
         }
-        for entry in 0..16 {
-            lut[entry] = ((value[entry] - low) * inverse + ROUND).to_bits() as u8;
-        }
         *tops = sum;
+        let mut bits = [0u32; 16];
+        for entry in 0..16 {
+            bits[entry] = ((value[entry] - low) * inverse + ROUND).to_bits();
+        }
+        *lut = bits.map(|bits| bits as u8);
     }
     // Rounding is uniform within a step.
     out.table_variance = out.step * out.step * q.len() as f32 / 12.0;

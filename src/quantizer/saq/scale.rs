@@ -6,6 +6,8 @@
 //! knows the rounded scale and chooses the code for it, so rounding costs next to nothing: one
 //! byte is enough up to four bits a dimension.
 
+use nonius_simd::ScaleBits;
+
 /// The bytes of a scale of a segment with `bits` bits a dimension. A dropped segment keeps its
 /// norm in one byte.
 pub(crate) const fn bytes(bits: u32) -> usize {
@@ -29,6 +31,12 @@ pub(crate) const BYTE: ScaleFormat = ScaleFormat { shift: 18, base: (127 - 3) <<
 pub(crate) const PAIR: ScaleFormat = ScaleFormat { shift: 11, base: (127 - 8) << 23, max: 65_535 };
 
 impl ScaleFormat {
+    /// For the kernel that computes bounds.
+    pub(crate) fn bits(self) -> ScaleBits {
+        let bytes = if self.max <= 255 { 1 } else { 2 };
+        ScaleBits { bytes, shift: self.shift, base: self.base }
+    }
+
     /// The format of a segment with `bits` bits a dimension.
     pub(crate) fn of_bits(bits: u32) -> ScaleFormat {
         if bytes(bits) == 1 { BYTE } else { PAIR }
