@@ -125,6 +125,11 @@ pub(crate) struct SearchFlags {
     #[arg(long, value_name = "RATIO", value_parser = at_least(1.0))]
     pub(crate) centroid_ratio: Option<f32>,
 
+    /// Read the index into memory of this process instead of mapping its file: it opens later, and after
+    /// that searches jump through it faster, where the system has huge pages
+    #[arg(long)]
+    pub(crate) into_memory: bool,
+
     #[command(flatten)]
     pub(crate) gpu: GpuFlag,
 

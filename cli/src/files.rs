@@ -3,16 +3,22 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use nonius::{FetchVector, Index, Matrix, RowReader, SourceError, VectorSource};
+use nonius::{FetchVector, Index, Matrix, OpenOptions, RowReader, SourceError, VectorSource};
 use nonius_datasets::{
     Element, Format, IdMatrix, Location, NO_ID, VectorFile, VectorWriter, load, open, write_ivecs,
 };
 
+use crate::args::SearchFlags;
 use crate::output::{Context, Failure};
 
 /// Opens an index by memory mapping.
 pub(crate) fn open_index(path: &Path) -> Result<Index, Failure> {
     Index::open(path).context(path.display())
+}
+
+/// Opens an index to be searched.
+pub(crate) fn open_to_search(path: &Path, flags: &SearchFlags) -> Result<Index, Failure> {
+    OpenOptions::new().into_memory(flags.into_memory).open(path).context(path.display())
 }
 
 /// True for the HDF5 files of ann-benchmarks, which hold base, queries and truth together.

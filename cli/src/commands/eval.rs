@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::answer::{Answers, Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
-use crate::files::{RowStore, is_hdf5, load_queries, load_truth, open_index};
+use crate::files::{RowStore, is_hdf5, load_queries, load_truth, open_to_search};
 use crate::gpu;
 use crate::harness::Harness;
 use crate::output::{Failure, Output, Table};
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
             ));
         }
     };
-    let index = open_index(&args.index)?;
+    let index = open_to_search(&args.index, &args.flags)?;
     let queries = load_queries(&args.queries, index.dim())?;
     let truth = load_truth(truth_path, queries.rows())?;
     if truth.k() < args.k.min(index.len()) {

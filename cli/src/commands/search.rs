@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::answer::{Engine, answer};
 use crate::args::{SearchFlags, Threads, positive};
-use crate::files::{RowStore, id_format, load_queries, open_index, write_distances, write_ids};
+use crate::files::{RowStore, id_format, load_queries, open_to_search, write_distances, write_ids};
 use crate::gpu;
 use crate::output::{Failure, Output, Table};
 
@@ -76,7 +76,7 @@ struct SearchJson {
 pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
     let out = Output::new(&args.json);
     let format = id_format(&args.output)?;
-    let index = open_index(&args.index)?;
+    let index = open_to_search(&args.index, &args.flags)?;
     if args.warm {
         index.warm();
     }

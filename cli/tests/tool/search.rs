@@ -226,6 +226,9 @@ fn second_lists_and_searches_that_stop_early() {
     let of = |found: &str| recall(&truth, &read_ids(sandbox.path(found)).unwrap(), 20, 20);
     let all = of("r.ivecs");
     assert!(all > 0.99, "{all}");
+    let mapped = std::fs::read(sandbox.path("r.ivecs")).unwrap();
+    sandbox.run(&format!("{search} --into-memory")).success();
+    assert!(std::fs::read(sandbox.path("r.ivecs")).unwrap() == mapped);
     for early in ["--centroid-ratio 1", "--patience 1"] {
         sandbox.run(&format!("{search} {early} --json s.json")).success();
         let found = of("r.ivecs");
