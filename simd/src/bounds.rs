@@ -169,6 +169,7 @@ pub(crate) fn bound_blocks_at(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::without_vbmi;
     use crate::tests::{Numbers, levels};
 
     /// A layout of pieces of so many groups, with every other format, and the bytes of a block.
@@ -198,6 +199,7 @@ mod tests {
         let expected = run(Level::Scalar);
         for level in levels() {
             assert_eq!(run(level), expected, "{level}");
+            assert_eq!(without_vbmi(|| run(level)), expected, "{level} without VBMI");
         }
         for (bits, v) in expected.0.iter().zip(0..) {
             let passes = expected.1[v / BLOCK] >> (v % BLOCK) & 1 == 1;

@@ -147,7 +147,26 @@ fn features() -> u8 {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_vbmi() -> bool {
+    #[cfg(test)]
+    if WITHOUT_VBMI.get() {
+        return false;
+    }
     features() & VBMI != 0
+}
+
+#[cfg(test)]
+thread_local! {
+    /// See [`without_vbmi`].
+    static WITHOUT_VBMI: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` as on a processor without VBMI, of which there are many: what is tested on one that has it.
+#[cfg(test)]
+pub(crate) fn without_vbmi<R>(f: impl FnOnce() -> R) -> R {
+    WITHOUT_VBMI.set(true);
+    let result = f();
+    WITHOUT_VBMI.set(false);
+    result
 }
 
 /// Calls a kernel of the module for `level`, or its scalar twin where the processor lacks that.

@@ -3,6 +3,7 @@
 use half::f16;
 use proptest::prelude::*;
 
+use crate::dispatch::without_vbmi;
 use crate::float::matmul_f32_at;
 use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at, sum_bytes_at};
 use crate::transpose::transpose_16_at;
@@ -221,19 +222,14 @@ fn check_scan(blocks: usize, stride: usize, pieces: &[usize], codes: &[u8], lut:
         }
     }
     for level in levels() {
-        let mut sums = vec![77u16; expected.len()];
-        scan_blocks_at(level, codes, stride, pieces, lut, &mut sums);
-        assert_eq!(sums, expected, "{level}: {blocks} blocks of {pieces:?}, stride {stride}");
-    }
-    // The one kernel that AVX-512 runs only on processors without VBMI.
-    #[cfg(target_arch = "x86_64")]
-    if levels().contains(&Level::Avx512) {
-        let mut sums = vec![77u16; expected.len()];
-        if !sums.is_empty() {
-            // SAFETY: the processor has the level.
-            unsafe { crate::avx512::scan_blocks_shuffle(codes, stride, pieces, lut, &mut sums) };
-        }
-        assert_eq!(sums, expected, "{blocks} blocks of {pieces:?}, stride {stride}");
+        let scan = || {
+            let mut sums = vec![77u16; expected.len()];
+            scan_blocks_at(level, codes, stride, pieces, lut, &mut sums);
+            sums
+        };
+        let what = format!("{level}: {blocks} blocks of {pieces:?}, stride {stride}");
+        assert_eq!(scan(), expected, "{what}");
+        assert_eq!(without_vbmi(scan), expected, "{what}, without VBMI");
     }
 }
 
