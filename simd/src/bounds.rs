@@ -82,6 +82,17 @@ pub enum ListConstants<'a> {
     Each(&'a [[f32; BLOCK]]),
 }
 
+impl ListConstants<'_> {
+    /// For the vectors of a block.
+    #[inline(always)]
+    pub fn of_block(self, block: usize) -> [f32; BLOCK] {
+        match self {
+            ListConstants::One(constant) => [constant; BLOCK],
+            ListConstants::Each(constants) => constants[block],
+        }
+    }
+}
+
 /// A query, and how the vectors of some blocks look from it. Vectors from number `own` on have
 /// offsets of their own.
 #[derive(Clone, Copy, Debug)]

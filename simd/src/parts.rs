@@ -35,7 +35,7 @@ pub(crate) use scan_kernel;
 pub(crate) struct Sums(pub(crate) [u16; BLOCK]);
 
 /// Writes a `bound_blocks` (see [`crate::bound_blocks`]) around a kernel that sums the groups of one
-/// piece in one block, and the level's operations on `$lanes` lanes: `splat`, `add`, `sub`, `mul`,
+/// piece in one block, and the level's operations on `$lanes` lanes: `broadcast_f32`, `add`, `sub`, `mul`,
 /// `floats` (loaded), `put` (stored), `bytes`, `pairs` and `sums` (loaded and widened to integers),
 /// `to_f32`, `some_exceed`, `scale_of`, `shift_of`, `either` and `mask`.
 macro_rules! bound_kernel {
@@ -52,9 +52,9 @@ macro_rules! bound_kernel {
             const PARTS: usize = BLOCK / $lanes;
             let blocks = codes.chunks_exact(layout.stride.max(1)).zip(bounds).zip(passed);
             for (number, ((block, bounds), passed)) in blocks.enumerate() {
-                let mut constants = [splat(0.0); PARTS];
+                let mut constants = [broadcast_f32([0.0]); PARTS];
                 match query.constants {
-                    ListConstants::One(constant) => constants = [splat(constant); PARTS],
+                    ListConstants::One(constant) => constants = [broadcast_f32([constant]); PARTS],
                     ListConstants::Each(each) => {
                         for part in 0..PARTS {
                             constants[part] = floats(&each[number].as_chunks::<$lanes>().0[part]);
@@ -72,7 +72,7 @@ macro_rules! bound_kernel {
                         }
                     }
                     Additive::Linear { low, step, last, beyond } => {
-                        let (lows, steps) = (splat(low), splat(step));
+                        let (lows, steps) = (broadcast_f32([low]), broadcast_f32([step]));
                         let factors = block[layout.additive..].as_chunks::<2>().0;
                         let factors = factors.as_chunks::<$lanes>().0;
                         let mut exceeds = false;
@@ -98,7 +98,7 @@ macro_rules! bound_kernel {
                     }
                 }
                 if let Some((at, step)) = layout.shift {
-                    let step = splat(step);
+                    let step = broadcast_f32([step]);
                     let codes = block[at..].as_chunks::<$lanes>().0;
                     for part in 0..PARTS {
                         values[part] = add(values[part], shift_of(bytes(&codes[part]), step));
@@ -117,8 +117,9 @@ macro_rules! bound_kernel {
                     );
                     groups = &groups[piece.groups * 16..];
                     lut = &lut[piece.groups * 16..];
-                    let slope = splat(query.slopes[p]);
-                    let offsets = [splat(query.offsets[p]), splat(query.others[p])];
+                    let slope = broadcast_f32([query.slopes[p]]);
+                    let offsets =
+                        [broadcast_f32([query.offsets[p]]), broadcast_f32([query.others[p]])];
                     let scales = &block[piece.scales..];
                     let piece_sums = piece_sums.0.as_chunks::<$lanes>().0;
                     for part in 0..PARTS {
@@ -131,7 +132,7 @@ macro_rules! bound_kernel {
                         values[part] = sub(values[part], mul(scale_of(codes, piece.format), line));
                     }
                 }
-                let threshold = splat(query.threshold);
+                let threshold = broadcast_f32([query.threshold]);
                 *passed = 0;
                 for part in 0..PARTS {
                     put(&mut bounds.as_chunks_mut::<$lanes>().0[part], values[part]);

@@ -2,14 +2,14 @@
 //!
 //! A kind of codes is a variant of each enum here; everything else of it is in its own folder.
 
-use nonius_simd::BLOCK;
+use nonius_simd::{BLOCK, ListConstants};
 
 use super::additive;
 use super::float;
 use super::frame::{Frame, ListCentroids, Lists, Options, Rotation, TrainingSet};
 use super::saq::{self, Segment};
 use super::scalar;
-use super::view::{self, Centroid, Constants, Glance, RotatedQuery, View};
+use super::view::{self, Centroid, Glance, RotatedQuery, View};
 use super::{Family, QuantizerSpec, Uses};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -373,7 +373,7 @@ impl Codes<'_> {
         query: &Query,
         list: Glance,
         own: usize,
-        constants: Constants<'_>,
+        constants: ListConstants<'_>,
         blocks: &[u8],
         count: usize,
         threshold: f32,
@@ -381,22 +381,18 @@ impl Codes<'_> {
         others: &mut view::ScanScratch,
         found: impl FnMut(usize, f32),
     ) {
-        match (self, constants) {
-            (Codes::Saq(codes), Constants::One(_)) => {
-                codes.scan(&query.saq, list, blocks, count, threshold, saq, found);
-            }
-            (Codes::Saq(codes), Constants::Each(constants)) => {
+        match self {
+            Codes::Saq(codes) => {
                 let tables = &query.saq;
-                codes
-                    .scan_mixed(tables, list, own, constants, blocks, count, threshold, saq, found);
+                codes.scan(tables, list, own, constants, blocks, count, threshold, saq, found);
             }
-            (Codes::Additive(codes), constants) => {
+            Codes::Additive(codes) => {
                 codes.scan(&query.additive, constants, blocks, count, threshold, others, found);
             }
-            (Codes::Scalar(codes), constants) => {
+            Codes::Scalar(codes) => {
                 codes.scan(&query.scalar, constants, blocks, count, threshold, others, found);
             }
-            (Codes::Float(codes), constants) => {
+            Codes::Float(codes) => {
                 codes.scan(&query.float, constants, blocks, count, threshold, others, found);
             }
         }
@@ -636,7 +632,7 @@ impl Codec {
         found: impl FnMut(usize, f32),
     ) {
         let ScanScratch { saq, others, .. } = scratch;
-        let constants = Constants::One(list.constant);
+        let constants = ListConstants::One(list.constant);
         self.codes()
             .scan(query, list, count, constants, blocks, count, threshold, saq, others, found);
     }
@@ -665,7 +661,7 @@ impl Codec {
         let (of_list, of_copies) = lanes[..count].split_at_mut(own.min(count));
         of_list.fill(list.constant);
         fill(of_copies);
-        let constants = Constants::Each(constants);
+        let constants = ListConstants::Each(constants);
         self.codes()
             .scan(query, list, own, constants, blocks, count, threshold, saq, others, found);
     }

@@ -107,29 +107,17 @@ impl AdditiveCode {
         }
     }
 
-    /// The factor of a code of 16 bits that is not [outside](AdditiveCode::is_outside).
-    #[inline(always)]
-    pub(crate) fn decode_linear(self, code: u16) -> f32 {
-        self.low + self.step * f32::from(code)
-    }
-
-    /// True for the code of 16 bits of an outlier.
-    #[inline(always)]
-    pub(crate) fn is_outside(code: u16) -> bool {
-        code > AdditiveCode::LINEAR
-    }
-
     /// The factor of a code of 16 bits.
     #[inline(always)]
     pub(crate) fn decode(self, code: u16) -> f32 {
-        let linear = self.decode_linear(code);
+        let linear = self.low + self.step * f32::from(code);
         let index = u32::from(code.wrapping_sub(AdditiveCode::LINEAR + 1));
         let mantissa = index & (u32::from(AdditiveCode::OUTSIDE) - 1);
         let distance = f32::from_bits((mantissa << 18) + (127 << 23));
         let above = (self.low + self.step * f32::from(AdditiveCode::LINEAR)) + self.step * distance;
         let below = self.low - self.step * distance;
         let outer = if index < u32::from(AdditiveCode::OUTSIDE) { above } else { below };
-        if AdditiveCode::is_outside(code) { outer } else { linear }
+        if code > AdditiveCode::LINEAR { outer } else { linear }
     }
 
     /// The factor of a code of 8 bits.

@@ -116,26 +116,6 @@ impl View {
     }
 }
 
-/// What all keys of a vector's list share, or no number for a vector to leave out.
-#[derive(Clone, Copy)]
-pub(crate) enum Constants<'a> {
-    /// The same for all.
-    One(f32),
-    /// For each vector of each block.
-    Each(&'a [[f32; BLOCK]]),
-}
-
-impl Constants<'_> {
-    /// For the vectors of a block.
-    #[inline(always)]
-    pub(crate) fn of_block(self, block: usize) -> [f32; BLOCK] {
-        match self {
-            Constants::One(constant) => [constant; BLOCK],
-            Constants::Each(constants) => constants[block],
-        }
-    }
-}
-
 /// How many deviations of what rounding a table to 8 bits adds up to a bound allows for: of all vectors
 /// that it should let pass it stops some in a hundred thousand.
 pub(crate) const ROUNDINGS: f32 = 4.0;
@@ -177,9 +157,19 @@ pub(crate) fn report(
     passed: &mut [u32],
     count: usize,
     threshold: f32,
-    mut found: impl FnMut(usize, f32),
+    found: impl FnMut(usize, f32),
 ) {
     at_most(bounds, threshold, passed);
+    report_passed(bounds, passed, count, found);
+}
+
+/// Calls `found` for each of the first `count` vectors whose bit is set in `passed`.
+pub(crate) fn report_passed(
+    bounds: &[[f32; BLOCK]],
+    passed: &[u32],
+    count: usize,
+    mut found: impl FnMut(usize, f32),
+) {
     let bounds = bounds.as_flattened();
     for_each_set(passed, |v| {
         if v < count {

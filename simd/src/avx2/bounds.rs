@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{load_f32 as floats, scan_piece};
+use super::{broadcast_f32, load_f32 as floats, product as mul, scan_piece};
 use crate::bounds::{Additive, BoundLayout, BoundQuery, ListConstants, ScaleBits};
 use crate::layout::BLOCK;
 use crate::parts::{Sums, bound_kernel};
@@ -18,12 +18,6 @@ fn put(values: &mut [f32; 8], lanes: __m256) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn splat(value: f32) -> __m256 {
-    _mm256_set1_ps(value)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
 fn add(x: __m256, y: __m256) -> __m256 {
     _mm256_add_ps(x, y)
 }
@@ -32,12 +26,6 @@ fn add(x: __m256, y: __m256) -> __m256 {
 #[target_feature(enable = "avx2")]
 fn sub(x: __m256, y: __m256) -> __m256 {
     _mm256_sub_ps(x, y)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn mul(x: __m256, y: __m256) -> __m256 {
-    _mm256_mul_ps(x, y)
 }
 
 #[inline]
@@ -89,8 +77,8 @@ fn scale_of(codes: __m256i, format: ScaleBits) -> __m256 {
 #[target_feature(enable = "avx2")]
 fn shift_of(codes: __m256i, step: __m256) -> __m256 {
     let none = _mm256_cmpeq_epi32(codes, _mm256_setzero_si256());
-    let shifts = mul(sub(to_f32(codes), splat(128.0)), step);
-    _mm256_blendv_ps(shifts, splat(f32::NEG_INFINITY), _mm256_castsi256_ps(none))
+    let shifts = mul(sub(to_f32(codes), broadcast_f32([128.0])), step);
+    _mm256_blendv_ps(shifts, broadcast_f32([f32::NEG_INFINITY]), _mm256_castsi256_ps(none))
 }
 
 /// The first of two where the number of the lane, `8 * part` and on, is below `first`, else the second.

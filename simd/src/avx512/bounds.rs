@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{
-    load_f32 as floats, lowest_bits, scan_piece_shuffle, scan_piece_vbmi, store_f32 as put,
+    broadcast_f32, load_f32 as floats, lowest_bits, product as mul, scan_piece_shuffle,
+    scan_piece_vbmi, store_f32 as put,
 };
 use crate::bounds::{Additive, BoundLayout, BoundQuery, ListConstants, ScaleBits};
 use crate::dispatch::has_vbmi;
@@ -43,12 +44,6 @@ bound_kernel!(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn splat(value: f32) -> __m512 {
-    _mm512_set1_ps(value)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
 fn add(x: __m512, y: __m512) -> __m512 {
     _mm512_add_ps(x, y)
 }
@@ -57,12 +52,6 @@ fn add(x: __m512, y: __m512) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn sub(x: __m512, y: __m512) -> __m512 {
     _mm512_sub_ps(x, y)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn mul(x: __m512, y: __m512) -> __m512 {
-    _mm512_mul_ps(x, y)
 }
 
 #[inline]
@@ -113,8 +102,8 @@ fn scale_of(codes: __m512i, format: ScaleBits) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn shift_of(codes: __m512i, step: __m512) -> __m512 {
     let none = _mm512_testn_epi32_mask(codes, codes);
-    let shifts = mul(sub(to_f32(codes), splat(128.0)), step);
-    _mm512_mask_mov_ps(shifts, none, splat(f32::NEG_INFINITY))
+    let shifts = mul(sub(to_f32(codes), broadcast_f32([128.0])), step);
+    _mm512_mask_mov_ps(shifts, none, broadcast_f32([f32::NEG_INFINITY]))
 }
 
 /// The first of two where the number of the lane, `16 * part` and on, is below `first`, else the second.

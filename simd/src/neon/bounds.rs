@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::scan_piece;
+use super::{broadcast_f32, scan_piece};
 use crate::bounds::{Additive, BoundLayout, BoundQuery, ListConstants, ScaleBits};
 use crate::layout::BLOCK;
 use crate::parts::{Sums, bound_kernel};
@@ -21,12 +21,6 @@ fn floats(values: &[f32; 4]) -> float32x4_t {
 fn put(values: &mut [f32; 4], lanes: float32x4_t) {
     // SAFETY: the array has room for the four numbers that are written.
     unsafe { vst1q_f32(values.as_mut_ptr(), lanes) }
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
-fn splat(value: f32) -> float32x4_t {
-    vdupq_n_f32(value)
 }
 
 #[inline]
@@ -92,8 +86,8 @@ fn scale_of(codes: uint32x4_t, format: ScaleBits) -> float32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn shift_of(codes: uint32x4_t, step: float32x4_t) -> float32x4_t {
-    let shifts = mul(sub(to_f32(codes), splat(128.0)), step);
-    vbslq_f32(vceqzq_u32(codes), splat(f32::NEG_INFINITY), shifts)
+    let shifts = mul(sub(to_f32(codes), broadcast_f32([128.0])), step);
+    vbslq_f32(vceqzq_u32(codes), broadcast_f32([f32::NEG_INFINITY]), shifts)
 }
 
 /// The first of two where the number of the lane, `4 * part` and on, is below `first`, else the second.

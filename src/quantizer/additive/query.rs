@@ -5,12 +5,12 @@
 //! blocks are scanned with a table of 8 bits, for a bound that allows for its rounding; where columns have
 //! neither 8 nor 4 bits, with the table itself, and the bound is the key.
 
-use nonius_simd::{BLOCK, Panels, Vectorize, level, scan_blocks, sum_bytes};
+use nonius_simd::{BLOCK, ListConstants, Panels, Vectorize, level, scan_blocks, sum_bytes};
 
 use super::parts::gather;
 use super::{CENTROIDS, Layout, Model};
 use crate::quantizer::blocks;
-use crate::quantizer::view::{Constants, ROUNDINGS, ScanScratch, report, total};
+use crate::quantizer::view::{ROUNDINGS, ScanScratch, report, total};
 use crate::train::{ROUND, RowsI16};
 
 /// Model and codebooks together: what codes of an index mean.
@@ -138,7 +138,7 @@ impl QueryModel<'_> {
     pub(crate) fn scan(
         &self,
         tables: &Tables,
-        constants: Constants<'_>,
+        constants: ListConstants<'_>,
         blocks: &[u8],
         count: usize,
         threshold: f32,
@@ -252,7 +252,7 @@ struct Bounds<'a> {
     model: &'a Model,
     layout: Layout,
     tables: &'a Tables,
-    constants: Constants<'a>,
+    constants: ListConstants<'a>,
     blocks: &'a [u8],
     /// Of each block the sums of each piece.
     sums: &'a [u16],
@@ -374,7 +374,7 @@ mod tests {
             for level in nonius_simd::available() {
                 nonius_simd::with_level(level, || {
                     let mut found = Vec::new();
-                    let each = Constants::Each(&constants);
+                    let each = ListConstants::Each(&constants);
                     let mut scratch = ScanScratch::default();
                     codes.scan(&tables, each, &blocks, 90, f32::MAX, &mut scratch, |v, bound| {
                         found.push((v, bound));

@@ -1,10 +1,10 @@
 //! Keys of vectors, whole blocks at a time.
 
-use nonius_simd::{BLOCK, Vectorize, level};
+use nonius_simd::{BLOCK, ListConstants, Vectorize, level};
 
 use super::{Format, Model};
 use crate::metric::Metric;
-use crate::quantizer::view::{Constants, RotatedQuery, ScanScratch, report};
+use crate::quantizer::view::{RotatedQuery, ScanScratch, report};
 
 /// What codes of an index mean.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ impl QueryModel<'_> {
     pub(crate) fn scan(
         &self,
         tables: &Tables,
-        constants: Constants<'_>,
+        constants: ListConstants<'_>,
         blocks: &[u8],
         count: usize,
         threshold: f32,
@@ -79,7 +79,7 @@ impl QueryModel<'_> {
         scratch.fit(blocks.len() / self.model.layout().block_bytes(), 0);
         let ScanScratch { bounds: keys, passed, .. } = scratch;
         level().vectorize(Keys { model: self.model, tables, blocks, keys });
-        if let Constants::Each(constants) = constants {
+        if let ListConstants::Each(constants) = constants {
             for (key, constant) in keys.as_flattened_mut().iter_mut().zip(constants.as_flattened())
             {
                 *key = if constant.is_nan() { f32::NAN } else { *key };
@@ -202,7 +202,7 @@ mod tests {
                 nonius_simd::with_level(level, || {
                     let mut scratch = ScanScratch::default();
                     let mut found = Vec::new();
-                    let each = Constants::Each(&constants);
+                    let each = ListConstants::Each(&constants);
                     codes.scan(
                         &tables,
                         each,

@@ -20,10 +20,10 @@
 //! bound = constant + additive + shift - sum over s of scale[s] * (slope[s] * sum[s] + offset[s])
 //! ```
 
-use nonius_simd::{BLOCK, BoundLayout, BoundQuery, ListConstants, bound_blocks, for_each_set};
+use nonius_simd::{BLOCK, BoundLayout, BoundQuery, ListConstants, bound_blocks};
 
 use super::query::{QueryModel, SegmentQuery, Tables};
-use crate::quantizer::view::Glance;
+use crate::quantizer::view::{self, Glance, report_passed};
 
 /// How the first stage of a query bounds keys, whatever the list.
 #[derive(Default)]
@@ -117,107 +117,56 @@ impl Bound {
 #[derive(Default)]
 pub(crate) struct ScanScratch {
     offsets: Vec<f32>,
-    bounds: Vec<[f32; BLOCK]>,
-    passed: Vec<u32>,
-}
-
-impl ScanScratch {
-    /// Calls `found` for each of the first `count` vectors that passed.
-    fn report(&self, count: usize, mut found: impl FnMut(usize, f32)) {
-        let bounds = self.bounds.as_flattened();
-        for_each_set(&self.passed, |v| {
-            if v < count {
-                found(v, bounds[v]);
-            }
-        });
-    }
+    blocks: view::ScanScratch,
 }
 
 /// Blocks that the first stage reads at a time: their sums stay in the first cache.
 pub(crate) const SCAN_BLOCKS: usize = 16;
 
 impl QueryModel<'_> {
-    /// Scans the first stage of blocks of one list, up to [`SCAN_BLOCKS`] of them, and calls `found`
-    /// with the number within `blocks` and the lower bound of each vector among the first `count`
-    /// whose bound does not exceed `threshold`.
-    pub(crate) fn scan(
-        &self,
-        tables: &Tables,
-        list: Glance,
-        blocks: &[u8],
-        count: usize,
-        threshold: f32,
-        scratch: &mut ScanScratch,
-        mut found: impl FnMut(usize, f32),
-    ) {
-        if self.layout.pieces.is_empty() {
-            // Nothing is known before the rest is read.
-            (0..count).for_each(|v| found(v, f32::NEG_INFINITY));
-            return;
-        }
-        let constants = ListConstants::One(list.constant);
-        let own = usize::MAX;
-        self.bound(tables, list, own, constants, blocks, threshold, scratch);
-        scratch.report(count, found);
-    }
-
     /// Takes the lists of all vectors that copies are of to be at a squared distance.
     pub(crate) fn set_copies(&self, distance_sq: f32, tables: &mut Tables) {
         tables.bound.offsets_at(distance_sq, &mut tables.copies);
     }
 
-    /// [`scan`](QueryModel::scan) of a list that also holds copies: of the first `count` vectors,
-    /// those from number `own` on are copies, and `constants` has for each what all keys of its
-    /// vector's list share, or no number for one to leave out. [`set_copies`] comes first, once a
-    /// query.
+    /// Scans the first stage of blocks of one list, up to [`SCAN_BLOCKS`] of them, and calls `found`
+    /// with the number within `blocks` and the lower bound of each vector among the first `count`
+    /// whose bound does not exceed `threshold`.
     ///
-    /// [`set_copies`]: QueryModel::set_copies
-    pub(crate) fn scan_mixed(
-        &self,
-        tables: &Tables,
-        list: Glance,
-        own: usize,
-        constants: &[[f32; BLOCK]],
-        blocks: &[u8],
-        count: usize,
-        threshold: f32,
-        scratch: &mut ScanScratch,
-        mut found: impl FnMut(usize, f32),
-    ) {
-        if self.layout.pieces.is_empty() {
-            for (v, constant) in constants.as_flattened()[..count].iter().enumerate() {
-                if !constant.is_nan() {
-                    found(v, f32::NEG_INFINITY);
-                }
-            }
-            return;
-        }
-        let constants = ListConstants::Each(constants);
-        self.bound(tables, list, own, constants, blocks, threshold, scratch);
-        scratch.report(count, found);
-    }
-
-    /// Bounds the vectors of blocks.
-    fn bound(
+    /// Where there is a constant for each vector, those from number `own` on are copies of vectors of other
+    /// lists, and [`set_copies`](QueryModel::set_copies) comes first, once a query.
+    pub(crate) fn scan(
         &self,
         tables: &Tables,
         list: Glance,
         own: usize,
         constants: ListConstants<'_>,
         blocks: &[u8],
+        count: usize,
         threshold: f32,
         scratch: &mut ScanScratch,
+        mut found: impl FnMut(usize, f32),
     ) {
         let QueryModel { model, layout } = *self;
-        let ScanScratch { offsets, bounds, passed } = scratch;
+        if layout.pieces.is_empty() {
+            // Nothing is known before the rest is read.
+            let left_out = |v: usize| match constants {
+                ListConstants::One(_) => false,
+                ListConstants::Each(constants) => constants.as_flattened()[v].is_nan(),
+            };
+            (0..count).filter(|&v| !left_out(v)).for_each(|v| found(v, f32::NEG_INFINITY));
+            return;
+        }
+        let ScanScratch { offsets, blocks: view::ScanScratch { bounds, passed, .. } } = scratch;
         let stride = layout.block_bytes();
-        let count = blocks.len() / stride;
-        bounds.resize(count, [0.0; BLOCK]);
-        passed.resize(count, 0);
+        bounds.resize(blocks.len() / stride, [0.0; BLOCK]);
+        passed.resize(bounds.len(), 0);
         tables.bound.offsets_at(list.distance_sq, offsets);
-        // The offsets of copies are known where there are any.
-        let others = if own == usize::MAX { &*offsets } else { &tables.copies };
-        let additive = layout.groups * BLOCK / 2;
+        let others = match constants {
+            ListConstants::One(_) => &*offsets,
+            ListConstants::Each(_) => &tables.copies,
+        };
+        let additive = layout.factors_start();
         let factors = model.frame.additive;
         let beyond = |code| factors.decode(code);
         let shift = additive + layout.additive_bytes * BLOCK;
@@ -231,5 +180,6 @@ impl QueryModel<'_> {
         let (lut, slopes) = (&tables.lut[..], &tables.bound.slopes[..]);
         let query = BoundQuery { lut, slopes, constants, own, offsets, others, threshold };
         bound_blocks(blocks, &shape, &query, bounds, passed);
+        report_passed(bounds, passed, count, found);
     }
 }

@@ -146,10 +146,10 @@ impl Layout {
             layout.groups += groups;
             layout.piece_segments.extend(pieces(groups).map(|_| s));
         }
-        let group_bytes = layout.groups * BLOCK / 2;
+        let factors_start = layout.factors_start();
         for segment in &layout.segments {
             let format = ScaleFormat::of_bits(segment.bits).bits();
-            let scales = group_bytes + segment.scale * BLOCK;
+            let scales = factors_start + segment.scale * BLOCK;
             let pieces = pieces(segment.groups);
             layout.pieces.extend(pieces.map(|groups| BoundPiece { groups, scales, format }));
         }
@@ -189,9 +189,14 @@ impl Layout {
         self.group_bytes() + self.factor_bytes
     }
 
+    /// Where the factors lie in a block.
+    pub(crate) fn factors_start(&self) -> usize {
+        self.groups * BLOCK / 2
+    }
+
     /// Bytes of a block of 32 vectors: groups and factors.
     pub(crate) fn block_bytes(&self) -> usize {
-        self.groups * BLOCK / 2 + self.factor_bytes * BLOCK
+        self.factors_start() + self.factor_bytes * BLOCK
     }
 
     /// The factors of a vector in its block as (offset, bytes).
@@ -208,7 +213,7 @@ impl Layout {
     /// Missing vectors are zero.
     pub(crate) fn pack_block(&self, records: &[u8], stride: usize, block: &mut [u8]) {
         block.fill(0);
-        let (codes, factors) = block.split_at_mut(self.groups * BLOCK / 2);
+        let (codes, factors) = block.split_at_mut(self.factors_start());
         pack_groups(records, stride, self.group_bytes(), codes);
         for (v, record) in records.chunks_exact(stride).enumerate() {
             let from = &record[self.group_bytes()..self.rest_start()];
@@ -222,7 +227,7 @@ impl Layout {
     /// The inverse of [`pack_block`](Layout::pack_block) for vector `v` of a block: fills all of
     /// a record but its rest.
     pub(crate) fn unpack_block(&self, block: &[u8], v: usize, record: &mut [u8]) {
-        let (codes, factors) = block.split_at(self.groups * BLOCK / 2);
+        let (codes, factors) = block.split_at(self.factors_start());
         record[..self.group_bytes()].fill(0);
         for (number, group) in groups_of(codes, v).enumerate() {
             record[number / 2] |= group << (4 * (number % 2));

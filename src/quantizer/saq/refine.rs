@@ -23,7 +23,7 @@ impl QueryModel<'_> {
     /// every dimension; `rest` is its row of the rest.
     pub(crate) fn point(&self, block: &[u8], v: usize, rest: &[u8], bits: u32) -> Vec<f32> {
         let QueryModel { model, layout } = *self;
-        let factors = &block[layout.groups * BLOCK / 2..];
+        let factors = &block[layout.factors_start()..];
         let codes = layout.numbers(block, v, rest);
         let mut point = vec![0.0f32; layout.dims];
         for (segment, constants) in layout.segments.iter().zip(&model.constants) {
@@ -60,7 +60,7 @@ impl QueryModel<'_> {
         scratch: &mut RefineScratch,
     ) -> f32 {
         let QueryModel { model, layout } = *self;
-        let factors = &block[layout.groups * BLOCK / 2..];
+        let factors = &block[layout.factors_start()..];
         scratch.sums.resize(layout.fields.len(), 0);
         dot_fields(&layout.fields, rest, &query.fields, &mut scratch.sums);
         let (mut dot, mut kept_sq, mut kept_query_sq) = (0.0, 0.0, 0.0);
@@ -107,7 +107,7 @@ impl QueryModel<'_> {
     /// block.
     pub(crate) fn deviation(&self, list: &View, block: &[u8], v: usize, rest: &[u8]) -> f32 {
         let QueryModel { model, layout } = *self;
-        let factors = &block[layout.groups * BLOCK / 2..];
+        let factors = &block[layout.factors_start()..];
         let mut variance = 0.0;
         for (s, (segment, constants)) in layout.segments.iter().zip(&model.constants).enumerate() {
             let scale = self.scale_of(segment, factors, v, rest) * constants.unit;

@@ -13,11 +13,11 @@
 //! query alone decides, up to the vector's step; and it is no larger than what the lower bits leave of
 //! the vector for a query that is the vector itself, which a bound has to allow for.
 
-use nonius_simd::{BLOCK, FieldQuery, Vectorize, dot_fields, level, scan_blocks};
+use nonius_simd::{BLOCK, FieldQuery, ListConstants, Vectorize, dot_fields, level, scan_blocks};
 
 use super::{Ends, Layout, Model, Range};
 use crate::quantizer::blocks::{GROUP, round_query};
-use crate::quantizer::view::{Constants, ROUNDINGS, ScanScratch, report, total};
+use crate::quantizer::view::{ROUNDINGS, ScanScratch, report, total};
 use crate::train::ROUND;
 
 /// Model, format and ranges together: what codes of an index mean.
@@ -80,7 +80,7 @@ impl QueryModel<'_> {
     pub(crate) fn scan(
         &self,
         tables: &Tables,
-        constants: Constants<'_>,
+        constants: ListConstants<'_>,
         blocks: &[u8],
         count: usize,
         threshold: f32,
@@ -208,7 +208,7 @@ impl Vectorize for Fill<'_> {
 struct Bounds<'a> {
     codes: QueryModel<'a>,
     tables: &'a Tables,
-    constants: Constants<'a>,
+    constants: ListConstants<'a>,
     blocks: &'a [u8],
     /// For each block the sums of each piece.
     sums: &'a [u16],
@@ -325,7 +325,7 @@ mod tests {
             for level in nonius_simd::available() {
                 nonius_simd::with_level(level, || {
                     let mut found = Vec::new();
-                    let each = Constants::Each(&constants);
+                    let each = ListConstants::Each(&constants);
                     let mut scratch = ScanScratch::default();
                     codes.scan(&tables, each, &blocks, 90, f32::MAX, &mut scratch, |v, bound| {
                         found.push((v, bound));
