@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use half::f16;
 use nonius_simd::{
-    Additive, BLOCK, BoundLayout, BoundPiece, BoundQuery, FieldQuery, Fields, ListConstants,
-    Panels, Panels8, ScaleBits, Vectorize, Word, at_most, bound_blocks, dot_f16, dot_f32,
-    dot_fields, field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, l2_sqs_f32, level,
+    Additive, BLOCK, BoundLayout, BoundPiece, BoundQuery, FieldPlan, FieldQuery, FieldSums, Fields,
+    ListConstants, Panels, Panels8, ScaleBits, Vectorize, Word, at_most, bound_blocks, dot_f16,
+    dot_f32, dot_fields, field_bytes, gemm_i8, gemm_i16, l2_sq_f16, l2_sq_f32, l2_sqs_f32, level,
     matmul_f32, scan_blocks, sum_bytes, transpose_16,
 };
 
@@ -232,30 +232,58 @@ fn byte_sums() -> Vec<Case> {
     })]
 }
 
-/// The refinement of survivors, segment by segment.
+/// The refinement of survivors: fields in a row, and whole codes as SAQ has them, two bits of each number in
+/// a block and the others in the row.
 fn fields() -> Vec<Case> {
+    const ROWS: usize = 64;
     let values: Vec<i32> = (0..2048).map(|i| i * 2741 % 16_001 - 8000).collect();
-    let mut query = FieldQuery::default();
-    query.set(&values);
-    let query = Rc::new(query);
-    let mut cases = Vec::new();
+    let mut shapes = Vec::new();
     for (width, count) in [(4, 16), (4, 48), (4, 128), (2, 128), (1, 128), (4, 384), (1, 384)] {
-        let stride = field_bytes(width, count);
-        let codes = bytes(64 * stride);
-        let query = query.clone();
-        let shape = format!("{count} of {width} bits");
-        cases.push(Case::new("dot_fields", shape, Work::Vectors(64), move || {
-            let parts = [Fields::new(width, count, 0, black_box(16))];
-            for code in codes.chunks_exact(stride) {
-                let mut sums = [0];
-                dot_fields(&parts, code, &query, &mut sums);
-                black_box(sums);
+        let mut plan = FieldPlan::default();
+        plan.push(&[Fields::in_row(width, count, 0, 16)]);
+        shapes.push((format!("{count} of {width} bits"), plan, field_bytes(width, count)));
+    }
+    for (name, segments) in [
+        ("88 of 2 + 7 bits, 40 of 6", &[(88, true, &[4, 2, 1][..]), (40, false, &[4, 2])][..]),
+        ("384 of 2 + 2 bits", &[(384, true, &[2])]),
+    ] {
+        let (mut plan, mut start, mut group, mut at) = (FieldPlan::default(), 0, 0, 0);
+        for &(dims, in_block, widths) in segments {
+            let mut left: u32 = widths.iter().sum();
+            let mut fields = Vec::new();
+            if in_block {
+                fields.push(Fields::in_groups(2, dims, group, start).shifted(left));
+                group += dims / 2;
+            }
+            for &width in widths {
+                left -= width;
+                fields.push(Fields::in_row(width, dims, at, start).shifted(left));
+                at += field_bytes(width, dims);
+            }
+            plan.push(&fields);
+            start += dims;
+        }
+        shapes.push((name.to_owned(), plan, at));
+    }
+    let mut cases = Vec::new();
+    for (shape, plan, stride) in shapes {
+        let groups = bytes(192 * 16);
+        let codes = bytes(ROWS * stride + plan.read_bytes());
+        let mut query = FieldQuery::default();
+        query.set(&plan, &values);
+        let mut sums = FieldSums::default();
+        cases.push(Case::new("dot_fields", shape, Work::Vectors(ROWS), move || {
+            for row in 0..ROWS {
+                let code = &codes[row * stride..];
+                black_box(dot_fields(&plan, &groups, row % BLOCK, code, &query, &mut sums));
             }
         }));
     }
+    let mut plan = FieldPlan::default();
+    plan.push(&[Fields::in_groups(2, 384, 0, 0).shifted(2), Fields::in_row(2, 384, 0, 0)]);
     let mut query = FieldQuery::default();
     cases.push(Case::new("FieldQuery::set", "384 dimensions", Work::Vectors(1), move || {
-        query.set(black_box(&values[..384]));
+        query.set(&plan, black_box(&values[..384]));
         black_box(&query);
     }));
     cases

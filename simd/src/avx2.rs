@@ -8,10 +8,12 @@ use std::arch::x86_64::*;
 use half::f16;
 
 mod bounds;
+mod fields;
 
 pub(crate) use bounds::bound_blocks;
+pub(crate) use fields::dot_fields;
 
-use crate::layout::{BLOCK, Fields};
+use crate::layout::BLOCK;
 use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
@@ -392,138 +394,4 @@ fn look_up(codes: __m256i, table: __m256i, pairs: &mut [__m256i; 2], odds: &mut 
     }
 }
 
-/// The words of four bytes that fit into the slice, at most eight, then zeros.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_words(bytes: &[u8]) -> __m256i {
-    let lanes = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((bytes.len() / 4).min(8) as i32), lanes);
-    // SAFETY: the mask has one word set for each four bytes of the slice, and a masked load
-    // touches only the words that are set.
-    unsafe { _mm256_maskload_epi32(bytes.as_ptr().cast(), mask) }
-}
-
-/// The same bytes.
-#[inline(always)]
-fn as_bytes(digits: &[i8]) -> &[u8] {
-    // SAFETY: `i8` and `u8` have the same size and alignment, and any byte is a value of both.
-    unsafe { std::slice::from_raw_parts(digits.as_ptr().cast(), digits.len()) }
-}
-
 part_kernels!("avx2,fma,f16c,bmi1,bmi2,popcnt");
-
-/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let part = fields.len();
-    let mut highs: [&[i8]; PARTS] = [&[]; PARTS];
-    let mut lows: [&[i8]; PARTS] = [&[]; PARTS];
-    for p in 0..PARTS {
-        highs[p] = &high[p * part..][..part];
-        lows[p] = &low[p * part..][..part];
-    }
-    let mut sums = _mm256_setzero_si256();
-    let (chunks, rest) = fields.as_chunks::<32>();
-    for (i, chunk) in chunks.iter().enumerate() {
-        let mut digits = [[_mm256_setzero_si256(); 2]; PARTS];
-        for p in 0..PARTS {
-            digits[p] = [highs[p], lows[p]].map(|digits| load_i8(&digits.as_chunks().0[i]));
-        }
-        sums = add_split(sums, load_u8(chunk), digits);
-    }
-    let mut odd = 0;
-    if !rest.is_empty() {
-        let start = part - rest.len();
-        let mut digits = [[_mm256_setzero_si256(); 2]; PARTS];
-        for p in 0..PARTS {
-            digits[p] = [highs[p], lows[p]].map(|d| load_words(as_bytes(&d[start..])));
-            // The bytes behind the last whole word: two at most, and none in fields of 4 bits.
-            for i in start + rest.len() / 4 * 4..part {
-                let value = fields[i] >> (p * 8 / PARTS) & (0xff >> (8 - 8 / PARTS));
-                odd += i32::from(value) * (128 * i32::from(highs[p][i]) + i32::from(lows[p][i]));
-            }
-        }
-        sums = add_split(sums, load_words(rest), digits);
-    }
-    sum_i32(sums) + odd
-}
-
-/// Adds the products of the fields in 32 bytes with their high and low digits.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_split<const PARTS: usize>(
-    sums: __m256i,
-    bytes: __m256i,
-    digits: [[__m256i; 2]; PARTS],
-) -> __m256i {
-    let field = _mm256_set1_epi8(if PARTS == 2 { 15 } else { 3 });
-    let width = _mm_cvtsi32_si128(8 / PARTS as i32);
-    // 16 bits hold all: 2 parts of 2 products of at most 15 * 64, or 4 of 2 of at most 3 * 64.
-    let mut pairs = [_mm256_setzero_si256(); 2];
-    let mut rest = bytes;
-    for p in 0..PARTS {
-        let values = _mm256_and_si256(rest, field);
-        for digit in 0..2 {
-            let products = _mm256_maddubs_epi16(values, digits[p][digit]);
-            pairs[digit] = _mm256_add_epi16(pairs[digit], products);
-        }
-        rest = _mm256_srl_epi16(rest, width);
-    }
-    add_pairs(sums, pairs)
-}
-
-/// Adds `128 * high + low` for sums of 16 bits.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_pairs(sums: __m256i, [high, low]: [__m256i; 2]) -> __m256i {
-    let high = _mm256_madd_epi16(high, _mm256_set1_epi16(128));
-    let low = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
-    _mm256_add_epi32(sums, _mm256_add_epi32(high, low))
-}
-
-/// Fields of one bit.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
-fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let mut sums = _mm256_setzero_si256();
-    let (chunks, rest) = fields.as_chunks::<4>();
-    let (highs, high_rest) = high.as_chunks::<32>();
-    let (lows, low_rest) = low.as_chunks::<32>();
-    for (bits, (high, low)) in chunks.iter().zip(highs.iter().zip(lows)) {
-        sums = add_bits(sums, u32::from_le_bytes(*bits), [load_i8(high), load_i8(low)]);
-    }
-    if !rest.is_empty() {
-        let digits = [high_rest, low_rest].map(|digits| load_words(as_bytes(digits)));
-        let bits = rest.iter().rev().fold(0, |bits, &byte| bits << 8 | u32::from(byte));
-        sums = add_bits(sums, bits, digits);
-    }
-    sum_i32(sums)
-}
-
-/// Adds the high and low digits whose bit is set.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_bits(sums: __m256i, bits: u32, digits: [__m256i; 2]) -> __m256i {
-    // Byte i takes byte i / 8 of the bits, of which it looks at bit i % 8.
-    let byte = _mm256_set_epi64x(
-        0x0303_0303_0303_0303,
-        0x0202_0202_0202_0202,
-        0x0101_0101_0101_0101,
-        0x0000_0000_0000_0000,
-    );
-    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), byte);
-    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-    let values = _mm256_and_si256(set, _mm256_set1_epi8(1));
-    add_pairs(sums, digits.map(|digits| _mm256_maddubs_epi16(values, digits)))
-}
-
-/// The sum of the eight lanes.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum_i32(sums: __m256i) -> i32 {
-    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-    let sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
-    _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<1>(sums)))
-}

@@ -8,11 +8,13 @@ use std::arch::x86_64::*;
 use half::f16;
 
 mod bounds;
+mod fields;
 
 pub(crate) use bounds::bound_blocks;
+pub(crate) use fields::dot_fields;
 
 use crate::dispatch::has_vbmi;
-use crate::layout::{BLOCK, Fields};
+use crate::layout::BLOCK;
 use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
@@ -472,93 +474,7 @@ fn look_up_vbmi(codes: __m512i, table: __m512i, totals: &mut [__m512i; 2]) {
     }
 }
 
-/// The digits, of 64 at most, whose bit is set in `mask`, and zeros elsewhere.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,bmi2")]
-fn load_masked(digits: &[i8], mask: u64) -> __m512i {
-    let mask = mask & lowest_bits(digits.len());
-    // SAFETY: the mask has no bit beyond the length of the slice, and a masked load touches only
-    // the bytes whose bit is set.
-    unsafe { _mm512_maskz_loadu_epi8(mask, digits.as_ptr()) }
-}
-
 part_kernels!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2");
-
-/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let part = fields.len();
-    assert!(high.len() / PARTS >= part && low.len() / PARTS >= part);
-    let field = _mm512_set1_epi8(if PARTS == 2 { 15 } else { 3 });
-    let mut highs = [_mm512_setzero_si512(); 2];
-    let mut lows = [_mm512_setzero_si512(); 2];
-    let mut start = 0;
-    while start < part {
-        let end = part.min(start + 64);
-        let bytes = load_partial(&fields[start..end]);
-        let shifted = if PARTS == 2 {
-            [bytes, _mm512_srli_epi16::<4>(bytes), bytes, bytes]
-        } else {
-            [
-                bytes,
-                _mm512_srli_epi16::<2>(bytes),
-                _mm512_srli_epi16::<4>(bytes),
-                _mm512_srli_epi16::<6>(bytes),
-            ]
-        };
-        for p in 0..PARTS {
-            let values = _mm512_and_si512(shifted[p], field);
-            // SAFETY: `p * part + end <= PARTS * part`, which the assertion above holds to be
-            // within both slices. (Eight checks here would take longer than all the rest.)
-            let (high, low) = unsafe {
-                let digits = p * part + start..p * part + end;
-                (high.get_unchecked(digits.clone()), low.get_unchecked(digits))
-            };
-            highs[p % 2] = _mm512_dpbusd_epi32(highs[p % 2], values, load_digits(high));
-            lows[p % 2] = _mm512_dpbusd_epi32(lows[p % 2], values, load_digits(low));
-        }
-        start = end;
-    }
-    combine(_mm512_add_epi32(highs[0], highs[1]), _mm512_add_epi32(lows[0], lows[1]))
-}
-
-/// Fields of one bit: they are the mask under which digits are loaded.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let ones = _mm512_set1_epi8(1);
-    let mut highs = _mm512_setzero_si512();
-    let mut lows = _mm512_setzero_si512();
-    let (chunks, rest) = fields.as_chunks::<8>();
-    let (high_chunks, high_rest) = high.as_chunks::<64>();
-    let (low_chunks, low_rest) = low.as_chunks::<64>();
-    for (bits, (high, low)) in chunks.iter().zip(high_chunks.iter().zip(low_chunks)) {
-        let bits = u64::from_le_bytes(*bits);
-        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high, bits));
-        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low, bits));
-    }
-    if !rest.is_empty() {
-        let bits = _mm_cvtsi128_si64(_mm512_castsi512_si128(load_partial(rest))) as u64;
-        highs = _mm512_dpbusd_epi32(highs, ones, load_masked(high_rest, bits));
-        lows = _mm512_dpbusd_epi32(lows, ones, load_masked(low_rest, bits));
-    }
-    combine(highs, lows)
-}
-
-/// At most 64 digits, then zeros.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,bmi2")]
-fn load_digits(digits: &[i8]) -> __m512i {
-    load_masked(digits, !0)
-}
-
-/// The sum of all `128 * high + low`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-fn combine(high: __m512i, low: __m512i) -> i32 {
-    _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(high), low))
-}
 
 /// Transposes 16 rows of `out.len()` words, 16 words at a time. Returns how many words are done;
 /// fewer than 16 are left.

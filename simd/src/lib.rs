@@ -22,6 +22,7 @@ mod avx2;
 mod avx512;
 mod bounds;
 mod dispatch;
+mod fields;
 mod float;
 mod layout;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
@@ -45,11 +46,9 @@ pub use bounds::{
     Additive, BoundLayout, BoundPiece, BoundQuery, ListConstants, ScaleBits, bound_blocks,
 };
 pub use dispatch::{Level, Vectorize, available, level, prefetch, prefetch_later, with_level};
+pub use fields::{FieldPlan, FieldQuery, FieldSums, Fields, dot_fields, field_bytes};
 pub use float::{
     at_most, dot_f16, dot_f32, for_each_set, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32,
 };
-pub use layout::{
-    BLOCK, FieldQuery, Fields, Panels, Panels8, dot_fields, field_bytes, gemm_i8, gemm_i16,
-    scan_blocks, sum_bytes,
-};
+pub use layout::{BLOCK, Panels, Panels8, gemm_i8, gemm_i16, scan_blocks, sum_bytes};
 pub use transpose::{Word, transpose_16};

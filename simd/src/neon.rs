@@ -7,10 +7,12 @@ use std::arch::aarch64::*;
 use half::f16;
 
 mod bounds;
+mod fields;
 
 pub(crate) use bounds::bound_blocks;
+pub(crate) use fields::dot_fields;
 
-use crate::layout::{BLOCK, Fields};
+use crate::layout::BLOCK;
 use crate::parts::{part_kernels, scan_kernel};
 use crate::scalar;
 use crate::tile::{Shape, matrix_kernel};
@@ -301,58 +303,4 @@ fn padded<T: Copy>(values: &[T], zero: T) -> [T; 16] {
         Some(values) => *values,
         None => std::array::from_fn(|i| values.get(i).copied().unwrap_or(zero)),
     }
-}
-
-/// Fields of 4 or 2 bits: a byte holds one of each of `PARTS` equal parts of the query.
-#[inline]
-#[target_feature(enable = "neon")]
-fn dot_split<const PARTS: usize>(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let part = fields.len();
-    let mut sums = [vdupq_n_s32(0); 2];
-    for (i, bytes) in fields.chunks(16).enumerate() {
-        let start = 16 * i;
-        let mut rest = load_u8(&padded(bytes, 0));
-        // 16 bits hold all: 2 parts of 2 products of at most 15 * 64, or 4 of 2 of 3 * 64.
-        let mut pairs = [vdupq_n_s16(0); 2];
-        for p in 0..PARTS {
-            let field = vdupq_n_u8(if PARTS == 2 { 15 } else { 3 });
-            let values = vreinterpretq_s8_u8(vandq_u8(rest, field));
-            rest = if PARTS == 2 { vshrq_n_u8::<4>(rest) } else { vshrq_n_u8::<2>(rest) };
-            for (pair, digits) in pairs.iter_mut().zip([high, low]) {
-                let digits = load_i8(&padded(&digits[p * part + start..][..bytes.len()], 0));
-                *pair = vmlal_s8(*pair, vget_low_s8(values), vget_low_s8(digits));
-                *pair = vmlal_high_s8(*pair, values, digits);
-            }
-        }
-        for (sum, pair) in sums.iter_mut().zip(pairs) {
-            *sum = vpadalq_s16(*sum, pair);
-        }
-    }
-    combine(sums)
-}
-
-/// Fields of one bit.
-#[inline]
-#[target_feature(enable = "neon")]
-fn dot_bits(fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    // Byte i looks at bit i % 8.
-    let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-    let mut sums = [vdupq_n_s32(0); 2];
-    for (bytes, (high, low)) in fields.chunks(2).zip(high.chunks(16).zip(low.chunks(16))) {
-        let second = bytes.get(1).copied().unwrap_or(0);
-        let bits = vcombine_u8(vdup_n_u8(bytes[0]), vdup_n_u8(second));
-        let set = vreinterpretq_s8_u8(vtstq_u8(bits, bit));
-        for (sum, digits) in sums.iter_mut().zip([high, low]) {
-            let digits = vandq_s8(load_i8(&padded(digits, 0)), set);
-            *sum = vpadalq_s16(*sum, vpaddlq_s8(digits));
-        }
-    }
-    combine(sums)
-}
-
-/// The sum of all `128 * high + low`.
-#[inline]
-#[target_feature(enable = "neon")]
-fn combine([high, low]: [int32x4_t; 2]) -> i32 {
-    vaddvq_s32(vaddq_s32(vshlq_n_s32::<7>(high), low))
 }

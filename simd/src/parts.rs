@@ -144,29 +144,9 @@ macro_rules! bound_kernel {
 }
 pub(crate) use bound_kernel;
 
-/// Writes `dot_fields` around the level's `dot_split` and `dot_bits`, and `l2_sqs_f32` around its
-/// `l2_sq_f32`.
+/// Writes `l2_sqs_f32` around the level's `l2_sq_f32`.
 macro_rules! part_kernels {
     ($features:literal) => {
-        /// See [`crate::dot_fields`].
-        #[target_feature(enable = $features)]
-        pub(crate) fn dot_fields(
-            parts: &[Fields],
-            row: &[u8],
-            high: &[i8],
-            low: &[i8],
-            sums: &mut [i32],
-        ) {
-            for (part, sum) in parts.iter().zip(sums) {
-                let (fields, high, low) = part.of(row, high, low);
-                *sum = match part.width() {
-                    4 => dot_split::<2>(fields, high, low),
-                    2 => dot_split::<4>(fields, high, low),
-                    _ => dot_bits(fields, high, low),
-                };
-            }
-        }
-
         /// See [`crate::l2_sqs_f32`].
         #[target_feature(enable = $features)]
         pub(crate) fn l2_sqs_f32(x: &[f32], y: &[f32], lengths: &[usize], out: &mut [f32]) {

@@ -7,7 +7,8 @@
 use half::f16;
 
 use crate::bounds::{Additive, BoundLayout, BoundQuery, ListConstants};
-use crate::layout::{BLOCK, Fields};
+use crate::fields::{FieldPlan, GROUP, Line, Source};
+use crate::layout::BLOCK;
 
 /// See [`crate::gemm_i16`]; `b` is packed as [`crate::Panels`] says.
 pub fn gemm_i16(a: &[i16], depth: usize, b: &[i16], c: &mut [i32]) {
@@ -81,27 +82,47 @@ pub fn sum_bytes(codes: &[u8], stride: usize, lut: &[[u8; 256]], sums: &mut [u16
     }
 }
 
-/// See [`crate::dot_fields`].
-pub fn dot_fields(parts: &[Fields], row: &[u8], high: &[i8], low: &[i8], sums: &mut [i32]) {
-    for (part, sum) in parts.iter().zip(sums) {
-        let (fields, high, low) = part.of(row, high, low);
-        *sum = dot_part(part.width(), fields, high, low);
-    }
-}
-
-fn dot_part(width: u32, fields: &[u8], high: &[i8], low: &[i8]) -> i32 {
-    let count = high.len();
-    let mut sum = 0i32;
-    for i in 0..count {
-        let (byte, bit) = match width {
-            4 => (i % (count / 2), 4 * (i / (count / 2))),
-            2 => (i % (count / 4), 2 * (i / (count / 4))),
-            _ => (i / 8, i % 8),
+/// See [`crate::dot_fields`]. The digits lie in lines as `FieldQuery` arranges them.
+pub(crate) fn dot_fields(
+    plan: &FieldPlan,
+    groups: &[u8],
+    lane: usize,
+    row: &[u8],
+    lines: &[Line],
+    sums: &mut [i32],
+) {
+    let mut sums = sums.iter_mut();
+    let mut total = 0i32;
+    for part in &plan.parts {
+        let groups = &groups[part.at.min(groups.len())..];
+        let byte = |i: usize| match part.source {
+            Source::Groups => groups[GROUP * i + lane % GROUP] >> (4 * (lane / GROUP)) & 15,
+            Source::Row | Source::Bits => row[part.at + i],
         };
-        let field = i32::from(fields[byte] >> bit) & ((1 << width) - 1);
-        sum += field * (128 * i32::from(high[i]) + i32::from(low[i]));
+        for (chunk, lines) in lines[part.lines()].chunks_exact(2 * part.height).enumerate() {
+            let (high, low) = lines.split_at(part.height);
+            let first = chunk * part.slot;
+            let here = part.slot.min(part.bytes - first);
+            for (line, (high, low)) in high.iter().zip(low).enumerate() {
+                for i in 0..64 {
+                    let (at, bit) = match part.source {
+                        Source::Bits => (i / 8, i as u32 % 8),
+                        _ => ((64 * line + i) % part.slot, part.moves[line][i / 4] as u32),
+                    };
+                    if at < here {
+                        let value = (u32::from(byte(first + at)) >> bit) as u8 & part.field;
+                        let digits = 128 * i32::from(high.0[i]) + i32::from(low.0[i]);
+                        total += (i32::from(value) * digits) << part.shift();
+                    }
+                }
+            }
+        }
+        if part.last
+            && let Some(sum) = sums.next()
+        {
+            *sum = std::mem::take(&mut total);
+        }
     }
-    sum
 }
 
 const LANES: usize = 16;

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use crate::dispatch::without_vbmi;
 use crate::float::matmul_f32_at;
-use crate::layout::{dot_fields_at, gemm_i8_at, gemm_i16_at, scan_blocks_at, sum_bytes_at};
+use crate::layout::{gemm_i8_at, gemm_i16_at, scan_blocks_at, sum_bytes_at};
 use crate::transpose::transpose_16_at;
 use crate::{
-    BLOCK, FieldQuery, Fields, Level, Panels, Panels8, at_most, available, dot_f16, dot_f32,
-    field_bytes, l2_sq_f16, l2_sq_f32, l2_sqs_f32, scalar, with_level,
+    BLOCK, Level, Panels, Panels8, at_most, available, dot_f16, dot_f32, l2_sq_f16, l2_sq_f32,
+    l2_sqs_f32, scalar, with_level,
 };
 
 /// The levels to test. `NONIUS_SIMD_REQUIRE` names levels (separated by commas) that must be among
@@ -38,7 +38,7 @@ impl Numbers {
     }
 
     /// `count` numbers of which about one in four is `low` or `high`.
-    fn ints(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
+    pub(crate) fn ints(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
         (0..count)
             .map(|_| match self.next() % 8 {
                 0 => low,
@@ -308,87 +308,6 @@ fn scan_reaches_the_largest_sum() {
     check_scan(2, 257 * 16, &[257], &codes, &lut);
 }
 
-/// Checks `dot_fields` at every level against a sum over fields that are packed here.
-fn check_dot_fields(width: u32, fields: &[u8], values: &[i32], start: usize) {
-    let count = fields.len();
-    let mut packed = vec![0u8; field_bytes(width, count)];
-    for (i, &field) in fields.iter().enumerate() {
-        let (byte, bit) = match width {
-            4 if i < count / 2 => (i, 0),
-            4 => (i - count / 2, 4),
-            2 => (i % (count / 4), 2 * (i / (count / 4))),
-            _ => (i / 8, i % 8),
-        };
-        packed[byte] |= field << bit;
-    }
-    let mut query = FieldQuery::default();
-    query.set(values);
-    let expected: i32 =
-        fields.iter().zip(&values[start..]).map(|(&field, value)| i32::from(field) * value).sum();
-    // Starts that are not aligned, and nothing behind the last byte.
-    for offset in [0, 3] {
-        let mut moved = vec![0xff; offset];
-        moved.extend_from_slice(&packed);
-        for level in levels() {
-            // The same fields twice, as parts of a longer row.
-            let mut row = moved.clone();
-            row.extend_from_slice(&packed);
-            let parts = [offset, moved.len()].map(|at| Fields::new(width, count, at, start));
-            let mut sums = [0; 2];
-            dot_fields_at(level, &parts, &row, &query, &mut sums);
-            assert_eq!(sums, [expected; 2], "{level}: {count} of {width} bits from {start}");
-            dot_fields_at(level, &parts[..1], &moved, &query, &mut sums[..1]);
-            assert_eq!(sums[0], expected, "{level}: {count} of {width} bits from {start}");
-        }
-    }
-}
-
-#[test]
-fn dot_fields_agrees_on_all_counts() {
-    let mut numbers = Numbers(5);
-    let max = i64::from(FieldQuery::MAX);
-    for width in [1, 2, 4] {
-        for count in (0..=640).step_by(8).chain([1016, 1024, 1032, 2040, 2048]) {
-            for (start, behind) in [(0, 0), (13, 5)] {
-                let values: Vec<i32> = numbers
-                    .ints(start + count + behind, -max, max)
-                    .into_iter()
-                    .map(|x| x as i32)
-                    .collect();
-                let fields: Vec<u8> =
-                    numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
-                check_dot_fields(width, &fields, &values, start);
-            }
-        }
-    }
-}
-
-#[test]
-fn dot_fields_holds_at_the_bounds() {
-    for width in [1, 2, 4] {
-        for count in [8, 72, 16_384] {
-            let field = ((1u32 << width) - 1) as u8;
-            // 64 * 128 - 65 and -64 * 128 + 65 have the largest digits; 8127 = 128 * 63 + 63.
-            for value in [FieldQuery::MAX, -FieldQuery::MAX, 64, -64, -65, 63, 0, 8000, -8000] {
-                check_dot_fields(width, &vec![field; count], &vec![value; count], 0);
-                check_dot_fields(width, &vec![0; count], &vec![value; count], 0);
-            }
-        }
-    }
-}
-
-#[test]
-fn digits_make_up_their_value() {
-    let mut query = FieldQuery::default();
-    query.set(&(-FieldQuery::MAX..=FieldQuery::MAX).collect::<Vec<_>>());
-    assert_eq!(query.len(), 2 * FieldQuery::MAX as usize + 1);
-    let digits = query.high().iter().zip(query.low());
-    for ((&high, &low), value) in digits.zip(-FieldQuery::MAX..) {
-        assert_eq!(128 * i32::from(high) + i32::from(low), value);
-        assert!((-64..=64).contains(&high) && (-64..64).contains(&low));
-    }
-}
-
 /// The sums of both kinds of terms in `f64`, and the sums of their magnitudes.
 fn reference(x: &[f32], y: &[f32]) -> [(f64, f64); 2] {
     let mut sums = [(0.0, 0.0); 2];
@@ -534,21 +453,6 @@ proptest! {
         let codes = numbers.u8s(offset + (blocks.max(1) - 1) * stride + groups * 16);
         let lut = numbers.u8s(groups * 16 + table);
         check_scan(blocks, stride, &[groups], &codes[offset..], &lut);
-    }
-
-    #[test]
-    fn dot_fields_agrees(
-        width in prop::sample::select(vec![1u32, 2, 4]), eighths in 0usize..100,
-        start in 0usize..70, seed: u64,
-    ) {
-        let mut numbers = Numbers(seed);
-        let count = 8 * eighths;
-        let max = i64::from(FieldQuery::MAX);
-        let values: Vec<i32> =
-            numbers.ints(start + count, -max, max).into_iter().map(|x| x as i32).collect();
-        let fields: Vec<u8> =
-            numbers.ints(count, 0, (1 << width) - 1).into_iter().map(|x| x as u8).collect();
-        check_dot_fields(width, &fields, &values, start);
     }
 
     #[test]

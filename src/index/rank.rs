@@ -276,10 +276,17 @@ impl Nearest {
 }
 
 /// Bits that are ordered as floats are.
-fn ordered(value: f32) -> u32 {
+#[inline]
+pub(super) fn ordered(value: f32) -> u32 {
     // Floats are ordered as sign and magnitude.
     let bits = value.to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+/// The float of [`ordered`] bits.
+#[inline]
+pub(super) fn from_ordered(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 0 { !bits } else { bits & !(1 << 31) })
 }
 
 /// For each list what `base` says less the weighted inner product of query and centroid.
@@ -343,5 +350,6 @@ mod tests {
     fn bits_keep_the_order_of_floats() {
         let values = [f32::NEG_INFINITY, -1e20, -1.0, -0.0, 0.0, 1e-20, 3.0, f32::INFINITY];
         assert!(values.map(ordered).is_sorted_by(|a, b| a < b));
+        assert!(values.iter().all(|x| from_ordered(ordered(*x)).to_bits() == x.to_bits()));
     }
 }

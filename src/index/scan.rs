@@ -10,7 +10,7 @@ use nonius_simd::{BLOCK, prefetch, prefetch_later};
 
 use super::config::SearchStats;
 use super::format::Parts;
-use super::rank::{Probe, Route};
+use super::rank::{Probe, Route, from_ordered, ordered};
 use super::timers::{Piece, Timers};
 use crate::quantizer::codec::{Query, SCAN_BLOCKS, ScanScratch};
 use crate::quantizer::view::{Glance, View};
@@ -26,11 +26,17 @@ const ROUND: usize = 256;
 /// of this many times `k` vectors, and refines the most promising ones first.
 const FIRST_ROUND: usize = 16;
 
+/// The most vectors of a first round.
+const MOST_FIRST: usize = 1 << 30;
+
 /// Survivors whose remaining bits are on their way while one is refined.
 const AHEAD: usize = 4;
 
 /// The same in the first round, of whose survivors nothing was asked for before.
 const UNASKED_AHEAD: usize = 10;
+
+/// The most bytes behind a row that [`nonius_simd::dot_fields`] reads.
+const BEHIND: usize = 64;
 
 /// The most bytes of a list's first stage that are asked for ahead: more of them come by themselves, as
 /// they are read one after another.
@@ -120,6 +126,108 @@ struct Survivor {
     position: usize,
 }
 
+/// Vectors and copies of a list whose first stage was read together.
+#[derive(Clone, Copy)]
+struct Stretch {
+    list: u32,
+    /// Its first block.
+    block: usize,
+    /// What number in the list its first vector has.
+    done: usize,
+    /// The list's own vectors; behind them come copies.
+    vectors: usize,
+    /// The position of the list's first vector.
+    first: usize,
+    /// The place of the list's first copy.
+    first_copy: usize,
+}
+
+impl Stretch {
+    /// Number `v` of the stretch; none if it is a copy of a vector that there is not, which is damage.
+    #[inline]
+    fn survivor(&self, parts: &Parts, v: usize, bound: f32) -> Option<Survivor> {
+        let number = self.done + v;
+        let (block, lane) = (self.block + v / BLOCK, v % BLOCK);
+        if let Some(copy) = number.checked_sub(self.vectors) {
+            let (list, number) = parts.spilled(self.first_copy + copy);
+            let [first, end] = parts.list_range(list).map(|entry| entry.vector as usize);
+            let position = first + number;
+            return (position < end).then_some(Survivor {
+                bound,
+                list: list as u32,
+                block,
+                lane,
+                position,
+            });
+        }
+        Some(Survivor { bound, list: self.list, block, lane, position: self.first + number })
+    }
+
+    /// Reads the first stage of the `seen` vectors and copies in `blocks`, and calls `found` with the number
+    /// in the stretch and the bound of each that survives.
+    fn scan(
+        &self,
+        parts: &Parts,
+        walk: (&Query, &Route, Glance),
+        blocks: &[u8],
+        seen: usize,
+        threshold: f32,
+        scratch: &mut ScanScratch,
+        found: impl FnMut(usize, f32),
+    ) {
+        let (query, route, here) = walk;
+        let own = self.vectors.saturating_sub(self.done);
+        if own >= seen {
+            parts.codec.scan(query, here, blocks, seen, threshold, scratch, found);
+            return;
+        }
+        let first_copy = self.first_copy + self.done.saturating_sub(self.vectors);
+        let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, route.constants(), out);
+        parts.codec.scan_mixed(query, here, own, fill, blocks, seen, threshold, scratch, found);
+    }
+}
+
+/// What a first round has seen. All of it survives and little will be refined, so its places are found
+/// out for that little alone.
+#[derive(Default)]
+struct Sight {
+    /// With the number of each one's first vector.
+    stretches: Vec<(u32, Stretch)>,
+    /// Bounds, in the upper half, and numbers.
+    keys: Vec<u64>,
+    /// Vectors and copies so far.
+    count: u32,
+}
+
+impl Sight {
+    fn clear(&mut self) {
+        self.stretches.clear();
+        self.keys.clear();
+        self.count = 0;
+    }
+
+    /// What a key stands for. Outliers have no part in this: they are compared as soon as they are met.
+    fn survivor(&self, parts: &Parts, key: u64) -> Option<Survivor> {
+        let number = key as u32;
+        let (start, stretch) = self.stretches.iter().rfind(|(start, _)| *start <= number)?;
+        let survivor = stretch.survivor(parts, (number - start) as usize, bound_of(key))?;
+        let outlier = parts.outliers.as_ref().is_some_and(|outliers| {
+            survivor.list == stretch.list
+                && !outliers.among(survivor.position..survivor.position + 1).is_empty()
+        });
+        (!outlier).then_some(survivor)
+    }
+}
+
+/// A bound and a number as one key, which is ordered by the bound.
+fn key_of(bound: f32, number: u32) -> u64 {
+    u64::from(ordered(bound)) << 32 | u64::from(number)
+}
+
+fn bound_of(key: u64) -> f32 {
+    from_ordered((key >> 32) as u32)
+}
+
 /// A query on its way through its lists.
 #[derive(Default)]
 pub(super) struct Walk {
@@ -140,6 +248,8 @@ pub(super) struct Walk {
     left: usize,
     /// What the round has found and not yet refined.
     survivors: Vec<Survivor>,
+    /// In the first round: all but outliers.
+    sight: Sight,
     /// The list of the vector that was refined last.
     entered: Option<u32>,
     /// A list that is not what was written: what is found is of no use.
@@ -152,6 +262,7 @@ impl Walk {
         self.number = number;
         (self.lists, self.done) = (0, 0);
         self.survivors.clear();
+        self.sight.clear();
         self.entered = None;
         self.damaged = None;
         if parts.has_copies()
@@ -166,7 +277,7 @@ impl Walk {
     fn begin_round(&mut self) {
         self.threshold = self.best.threshold();
         self.left = if self.in_first_round() {
-            self.best.capacity().saturating_mul(FIRST_ROUND).max(ROUND)
+            self.best.capacity().saturating_mul(FIRST_ROUND).clamp(ROUND, MOST_FIRST)
         } else {
             ROUND
         };
@@ -330,7 +441,7 @@ impl Scanner {
         if walk.done == 0 && !parts.list_is_whole(probe.list as usize) {
             walk.damaged = Some(probe.list);
         }
-        let Walk { query, exact, route, survivors, threshold, .. } = walk;
+        let Walk { query, exact, route, survivors, sight, threshold, .. } = walk;
         let threshold = *threshold;
         let [start, end] = parts.list_range(probe.list as usize);
         let vectors = (end.vector - start.vector) as usize;
@@ -372,51 +483,85 @@ impl Scanner {
                 }
             }
         }
-        let mut survive = |v: usize, bound: f32, list: u32, number: usize, start: usize| {
-            let position = start + number;
+        let stretch = Stretch {
+            list: probe.list,
+            block: first_block,
+            done,
+            vectors,
+            first,
+            first_copy: start.copy as usize,
+        };
+        let own = vectors.saturating_sub(done);
+        stats.bytes_touched += (seen.saturating_sub(own) * parts.place.bytes) as u64;
+        let of_walk = (&*query, &*route, glance(parts, query, probe));
+        if threshold == f32::INFINITY {
+            let first = sight.count;
+            sight.stretches.push((first, stretch));
+            sight.count += seen as u32;
+            let keys = &mut sight.keys;
+            stretch.scan(parts, of_walk, piece, seen, threshold, scan, |v, bound| {
+                keys.push(key_of(bound, first + v as u32));
+            });
+            return;
+        }
+        stretch.scan(parts, of_walk, piece, seen, threshold, scan, |v, bound| {
+            let Some(survivor) = stretch.survivor(parts, v, bound) else { return };
+            let position = survivor.position;
             if let Some((outliers, numbers)) = &exactly
                 && outliers.find(numbers.clone(), position).is_some()
             {
                 return;
             }
-            if threshold < f32::INFINITY {
-                prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
-                parts.fetch_id(position);
-                views.fetch(parts, list);
-            }
-            let (block, lane) = (first_block + v / BLOCK, v % BLOCK);
-            survivors.push(Survivor { bound, list, block, lane, position });
-        };
-        let here = glance(parts, query, probe);
-        if count == vectors {
-            parts.codec.scan(query, here, piece, seen, threshold, scan, |v, bound| {
-                survive(v, bound, probe.list, done + v, first);
-            });
-            return;
+            prefetch(&parts.rest[position * rest_bytes..(position + 1) * rest_bytes]);
+            parts.fetch_id(position);
+            views.fetch(parts, survivor.list);
+            survivors.push(survivor);
+        });
+    }
+
+    /// Computes the keys of what the round has found whose bound allows it, and keeps the best. Returns
+    /// whether there was any.
+    fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
+        if !walk.in_first_round() {
+            return self.refine_survivors(parts, walk, stats);
         }
-        let own = vectors.saturating_sub(done);
-        let first_copy = start.copy as usize + done.saturating_sub(vectors);
-        let copies = seen.saturating_sub(own);
-        stats.bytes_touched += (copies * parts.place.bytes) as u64;
-        let fill = |out: &mut [f32]| parts.of_spilled_lists(first_copy, route.constants(), out);
-        let found = |v, bound| {
-            if v < own {
-                survive(v, bound, probe.list, done + v, first);
-                return;
-            }
-            // A number beyond the end of the list is damage.
-            let (list, number) = parts.spilled(first_copy + v - own);
-            let [first, end] = parts.list_range(list).map(|entry| entry.vector as usize);
-            if number < end - first {
-                survive(v, bound, list as u32, number, first);
-            }
-        };
-        parts.codec.scan_mixed(query, here, own, fill, piece, seen, threshold, scan, found);
+        // The most promising ones, then those that the results allow, both in the order of their bounds.
+        // (What is among the survivors already are outliers.)
+        let mut keys = std::mem::take(&mut walk.sight.keys);
+        let most = walk.best.capacity();
+        if most < keys.len() {
+            keys.select_nth_unstable(most);
+        }
+        let most = most.min(keys.len());
+        let (promising, others) = keys.split_at_mut(most);
+        promising.sort_unstable();
+        let Walk { sight, survivors, .. } = walk;
+        survivors.extend(promising.iter().filter_map(|&key| sight.survivor(parts, key)));
+        let found = self.refine_survivors(parts, walk, stats);
+        let threshold = walk.best.threshold();
+        let mut left = 0;
+        for i in 0..others.len() {
+            others[left] = others[i];
+            left += usize::from(bound_of(others[i]) <= threshold);
+        }
+        others[..left].sort_unstable();
+        let Walk { sight, survivors, .. } = walk;
+        survivors.extend(others[..left].iter().filter_map(|&key| sight.survivor(parts, key)));
+        let more = self.refine_survivors(parts, walk, stats);
+        walk.sight.keys = keys;
+        walk.sight.clear();
+        found | more
     }
 
     /// Computes the keys of the survivors whose bound allows it, and keeps the best. Returns whether
     /// there was any.
-    fn refine(&mut self, parts: &Parts, walk: &mut Walk, stats: &mut SearchStats) -> bool {
+    fn refine_survivors(
+        &mut self,
+        parts: &Parts,
+        walk: &mut Walk,
+        stats: &mut SearchStats,
+    ) -> bool {
+        let unasked = walk.in_first_round();
         let Scanner { views, scan } = self;
         let Walk { query, exact, best, survivors, number, entered, damaged, .. } = walk;
         views.serve(parts.nlist, *number);
@@ -424,12 +569,6 @@ impl Scanner {
         let rest =
             |s: &Survivor| &parts.rest[s.position * rest_bytes..(s.position + 1) * rest_bytes];
         let mut threshold = best.threshold();
-        let unasked = threshold == f32::INFINITY;
-        if unasked && best.capacity() < survivors.len() {
-            survivors.select_nth_unstable_by(best.capacity(), |a, b| {
-                a.bound.total_cmp(&b.bound).then(a.position.cmp(&b.position))
-            });
-        }
         let fetch = |views: &Views, s: &Survivor| {
             prefetch(rest(s));
             if unasked {
@@ -460,7 +599,11 @@ impl Scanner {
                 None => {
                     let view = views.get(parts, query, s.list);
                     let block = blocks(parts, s.block..s.block + 1);
-                    parts.codec.refine(query, view, block, s.lane, rest(s), scan)
+                    // With what lies behind it, which a kernel may read but does not look at.
+                    let start = s.position * rest_bytes;
+                    let end = (start + rest_bytes + BEHIND).min(parts.rest.len());
+                    let rest = &parts.rest[start..end];
+                    parts.codec.refine(query, view, block, s.lane, rest, scan)
                 }
             };
             refined += 1;

@@ -1,6 +1,8 @@
 //! Where small codes lie: groups of 4 bits in blocks of 32 vectors, and fields in the row of one.
 
-use nonius_simd::{BLOCK, FieldQuery};
+use std::ops::Range;
+
+use nonius_simd::{BLOCK, FieldPlan, FieldQuery, Fields};
 
 use crate::train::ROUND;
 
@@ -27,6 +29,48 @@ pub(crate) fn fields(bits: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
         left -= width;
         Some((width, left))
     })
+}
+
+/// The fields of a code and where they belong: what a [`FieldPlan`] sums for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sums {
+    pub(crate) plan: FieldPlan,
+    /// How far up in the code each sum belongs.
+    places: Vec<u32>,
+}
+
+impl Sums {
+    /// Adds a code of fields, each with its place, from the top; returns the numbers of its sums: one, or
+    /// where that could exceed 32 bits several.
+    pub(crate) fn push(&mut self, fields: &[(Fields, u32)]) -> Range<usize> {
+        let first = self.places.len();
+        let mut joined: Vec<Fields> = Vec::new();
+        let mut lowest = 0;
+        for &(fields, place) in fields.iter().rev() {
+            if joined.is_empty() {
+                lowest = place;
+            }
+            joined.push(fields.shifted(place - lowest));
+            if !Fields::fit(&joined) {
+                joined.pop();
+                self.plan.push(&joined);
+                self.places.push(lowest);
+                (joined, lowest) = (vec![fields], place);
+            }
+        }
+        if !joined.is_empty() {
+            self.plan.push(&joined);
+            self.places.push(lowest);
+        }
+        first..self.places.len()
+    }
+
+    /// The inner product of a code with the integer query, from the plan's sums.
+    #[inline]
+    pub(crate) fn total(&self, code: Range<usize>, sums: &[i32]) -> i64 {
+        let places = self.places[code.clone()].iter();
+        places.zip(&sums[code]).map(|(&place, &sum)| i64::from(sum) << place).sum()
+    }
 }
 
 /// The byte and the bit of field `i` of `count` fields of `width` bits; see
@@ -90,6 +134,28 @@ mod tests {
                 left -= width;
                 assert_eq!(shift, left);
             }
+        }
+    }
+
+    #[test]
+    fn long_codes_have_several_sums() {
+        for (dims, bits, expected) in [(88, 7, 1), (512, 9, 1), (512, 10, 2), (16_384, 13, 4)] {
+            let mut sums = Sums::default();
+            let parts: Vec<(Fields, u32)> = fields(bits)
+                .map(|(width, place)| (Fields::in_row(width, dims, 0, 0), place))
+                .collect();
+            assert_eq!(sums.push(&[]), 0..0);
+            assert_eq!(sums.push(&parts), 0..expected, "{bits} bits of {dims} dimensions");
+            assert_eq!(sums.push(&parts), expected..2 * expected);
+            // A code of ones only: every sum is that of its fields.
+            let row = vec![0xff; dims];
+            let values = vec![-3; dims];
+            let mut query = FieldQuery::default();
+            query.set(&sums.plan, &values);
+            let mut found = nonius_simd::FieldSums::default();
+            let found = nonius_simd::dot_fields(&sums.plan, &[], 0, &row, &query, &mut found);
+            let total = -3 * dims as i64 * ((1 << bits) - 1);
+            assert_eq!(sums.total(expected..2 * expected, found), total);
         }
     }
 

@@ -2,8 +2,8 @@
 //! at every level that the processor has.
 
 use nonius_simd::{
-    BLOCK, FieldQuery, Fields, Panels, Panels8, available, dot_fields, field_bytes, gemm_i8,
-    gemm_i16, scan_blocks, sum_bytes, transpose_16, with_level,
+    BLOCK, FieldPlan, FieldQuery, FieldSums, Fields, Panels, Panels8, available, dot_fields,
+    field_bytes, gemm_i8, gemm_i16, scan_blocks, sum_bytes, transpose_16, with_level,
 };
 
 use super::{Memory, Target};
@@ -153,37 +153,64 @@ fn sums(mut input: Input<'_>) {
     }
 }
 
-/// Inner products with fields of bits.
+/// Inner products with fields of bits, in a row and in the groups of a block.
 fn fields(mut input: Input<'_>) {
-    let (mut parts, mut shape, mut row_bytes, mut dims) = (Vec::new(), Vec::new(), 0, 0);
-    for _ in 0..1 + input.below(5) {
+    let (mut plan, mut sum, mut sums) = (FieldPlan::default(), Vec::new(), Vec::new());
+    let (mut row_bytes, mut groups, mut dims) = (0, 0, 0);
+    let lane = input.below(BLOCK);
+    for _ in 0..1 + input.below(7) {
         let (width, count) = (input.choose(&[1, 2, 4]), 8 * input.below(40));
-        row_bytes += input.below(5);
+        let (in_groups, shift) = (input.below(2) == 1, input.below(6) as u32);
         dims += input.below(5);
-        parts.push(Fields::new(width, count, row_bytes, dims));
-        shape.push((width as usize, count, row_bytes, dims));
-        row_bytes += field_bytes(width, count);
+        let (at, fields) = if in_groups {
+            let at = groups + input.below(3);
+            groups = at + count * width as usize / 4;
+            (at, Fields::in_groups(width, count, at, dims))
+        } else {
+            let at = row_bytes + input.below(5);
+            row_bytes = at + field_bytes(width, count);
+            (at, Fields::in_row(width, count, at, dims))
+        };
+        sum.push(fields.shifted(shift));
+        if !Fields::fit(&sum) || input.below(2) == 1 {
+            let last = sum.pop();
+            if !sum.is_empty() {
+                plan.push(&sum);
+            }
+            sum = last.into_iter().collect();
+        }
+        sums.push((plan.sums(), in_groups, width as usize, count, at, dims, shift));
         dims += count;
     }
-    let values = fill(input, row_bytes + 2 * dims);
-    let (row, numbers) = values.split_at(row_bytes);
+    plan.push(&sum);
+    let behind = input.below(80);
+    let values = fill(input, row_bytes + behind + groups * BLOCK / 2 + 2 * dims);
+    let (row, values) = values.split_at(row_bytes + behind);
+    let (block, numbers) = values.split_at(groups * BLOCK / 2);
     let numbers: Vec<i32> = numbers
         .chunks_exact(2)
         .map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]])))
         .map(|value| value.clamp(-FieldQuery::MAX, FieldQuery::MAX))
         .collect();
     let mut query = FieldQuery::default();
-    query.set(&numbers);
-    let mut sums = vec![-1; parts.len()];
-    dot_fields(&parts, row, &query, &mut sums);
-    for (&sum, (width, count, offset, start)) in sums.iter().zip(shape) {
-        let naive: i64 = (0..count)
-            .map(|i| {
-                i64::from(field(&row[offset..], width, count, i)) * i64::from(numbers[start + i])
-            })
-            .sum();
-        assert_eq!(i64::from(sum), naive, "{count} fields of {width} bits from {offset}");
+    query.set(&plan, &numbers);
+    let mut naive = vec![0; plan.sums()];
+    for &(sum, in_groups, width, count, at, start, shift) in &sums {
+        for i in 0..count {
+            let field = if in_groups {
+                let (group, bit) = (at + i * width / 4, i * width % 4);
+                let bits = block[group * BLOCK / 2 + lane % 16] >> (4 * (lane / 16) + bit);
+                bits & ((1u16 << width) - 1) as u8
+            } else {
+                field(&row[at..], width, count, i)
+            };
+            naive[sum] += (i64::from(field) << shift) * i64::from(numbers[start + i]);
+        }
     }
+    let mut found = FieldSums::default();
+    let found = dot_fields(&plan, block, lane, row, &query, &mut found);
+    let found: Vec<i64> = found.iter().map(|&sum| i64::from(sum)).collect();
+    assert_eq!(found, naive, "lane {lane} of sums over {sums:?}");
 }
 
 /// Field `i` of `count` fields of `width` bits, by FORMAT.md.

@@ -20,7 +20,7 @@ use nonius_simd::{BLOCK, BoundPiece, Fields};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
-use crate::quantizer::blocks::{field_place, fields, groups_of, pack_groups, pieces};
+use crate::quantizer::blocks::{Sums, field_place, fields, groups_of, pack_groups, pieces};
 
 /// One segment and where its parts lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +44,8 @@ pub(crate) struct SegmentLayout {
     pub(crate) scale_bytes: usize,
     /// Where the rest of the bits starts in a row of rests, in bytes.
     pub(crate) rest: usize,
-    /// The fields of the rest of the bits, in [`Layout::fields`].
-    pub(crate) parts: Range<usize>,
+    /// Its inner product's sums, in [`Layout::sums`].
+    pub(crate) sums: Range<usize>,
 }
 
 impl SegmentLayout {
@@ -90,10 +90,8 @@ pub(crate) struct Layout {
     pub(crate) rest_bytes: usize,
     /// The dimensions of each segment.
     pub(crate) lengths: Vec<usize>,
-    /// The fields of the rest, as they lie in a row.
-    pub(crate) fields: Vec<Fields>,
-    /// How far up in the code the fields belong.
-    pub(crate) places: Vec<u32>,
+    /// Inner products with the codes of all segments.
+    pub(crate) sums: Sums,
     /// The groups of the first stage in pieces that [`nonius_simd::bound_blocks`] takes: of a long
     /// segment there are several.
     pub(crate) pieces: Vec<BoundPiece>,
@@ -118,8 +116,7 @@ impl Layout {
             factor_bytes: additive_bytes + shift_bytes,
             rest_bytes: 0,
             lengths: plan.iter().map(|segment| segment.dims).collect(),
-            fields: Vec::new(),
-            places: Vec::new(),
+            sums: Sums::default(),
             pieces: Vec::new(),
             piece_segments: Vec::new(),
         };
@@ -140,7 +137,7 @@ impl Layout {
                 scale,
                 scale_bytes,
                 rest: 0,
-                parts: 0..0,
+                sums: 0..0,
             });
             layout.dims += segment.dims;
             layout.groups += groups;
@@ -155,15 +152,18 @@ impl Layout {
         }
         // The bits come after all scales.
         for segment in &mut layout.segments {
-            let first = layout.fields.len();
+            let (start, dims) = (segment.start, segment.dims);
+            let mut parts = Vec::new();
+            if segment.scan_bits > 0 {
+                let tops = Fields::in_groups(segment.scan_bits, dims, segment.group, start);
+                parts.push((tops, segment.rest_bits()));
+            }
             segment.rest = layout.rest_bytes;
             for (width, place) in fields(segment.rest_bits()) {
-                let (at, start) = (layout.rest_bytes, segment.start);
-                layout.fields.push(Fields::new(width, segment.dims, at, start));
-                layout.places.push(place);
-                layout.rest_bytes += nonius_simd::field_bytes(width, segment.dims);
+                parts.push((Fields::in_row(width, dims, layout.rest_bytes, start), place));
+                layout.rest_bytes += nonius_simd::field_bytes(width, dims);
             }
-            segment.parts = first..layout.fields.len();
+            segment.sums = layout.sums.push(&parts);
         }
         layout
     }

@@ -48,9 +48,6 @@ pub(crate) struct Tables {
     pub(super) segments: Vec<SegmentQuery>,
     /// `groups x 16` bytes: the first stage's table.
     pub(super) lut: Vec<u8>,
-    /// `groups x 16`: what the first stage's bits add to the inner product of codes and integer
-    /// query, in units of their lowest bit.
-    pub(super) tops: Vec<i32>,
     /// All dimensions as integers.
     pub(super) integers: Vec<i32>,
     pub(super) fields: FieldQuery,
@@ -63,9 +60,8 @@ impl QueryModel<'_> {
         tables.segments.resize(layout.segments.len(), SegmentQuery::default());
         tables.integers.resize(layout.dims, 0);
         tables.lut.resize(layout.groups * 16, 0);
-        tables.tops.resize(layout.groups * 16, 0);
         nonius_simd::level().vectorize(Fill { codes: *self, values, tables });
-        tables.fields.set(&tables.integers);
+        tables.fields.set(&layout.sums.plan, &tables.integers);
         tables.bound.set(*self, &tables.segments, confidence);
     }
 }
@@ -83,7 +79,7 @@ impl Vectorize for Fill<'_> {
     fn run(self) {
         let QueryModel { model, layout } = self.codes;
         let values = self.values;
-        let Tables { segments, lut, tops, integers, .. } = self.tables;
+        let Tables { segments, lut, integers, .. } = self.tables;
         for ((segment, constants), out) in
             layout.segments.iter().zip(&model.constants).zip(segments)
         {
@@ -92,13 +88,13 @@ impl Vectorize for Fill<'_> {
             let (field_step, sum) = round_query(q, integers);
             *out = SegmentQuery { field_step, sum, ..SegmentQuery::default() };
             let tables = segment.group * 16..(segment.group + segment.groups) * 16;
-            let (lut, tops) = (&mut lut[tables.clone()], &mut tops[tables]);
+            let lut = &mut lut[tables];
             let [inner, outer] = constants.levels;
             match segment.scan_bits {
-                1 => tables_of::<4, 2>([-inner, inner], q, integers, lut, tops, out),
+                1 => tables_of::<4, 2>([-inner, inner], q, lut, out),
                 2 => {
                     let levels = [-outer, -inner, inner, outer];
-                    tables_of::<2, 4>(levels, q, integers, lut, tops, out);
+                    tables_of::<2, 4>(levels, q, lut, out);
                 }
                 _ => {}
             }
@@ -112,24 +108,20 @@ impl Vectorize for Fill<'_> {
 fn tables_of<const PER: usize, const LEVELS: usize>(
     levels: [f32; LEVELS],
     q: &[f32],
-    integers: &[i32],
     lut: &mut [u8],
-    tops: &mut [i32],
     out: &mut SegmentQuery,
 ) {
     // What each entry says of each dimension of a group.
-    let mut top = [[0i32; 16]; PER];
     let mut level = [[0.0f32; 16]; PER];
     for i in 0..PER {
         for entry in 0..16 {
             let index = entry / LEVELS.pow(i as u32) % LEVELS;
-            top[i][entry] = index as i32;
             level[i][entry] = levels[index];
         }
     }
     // Entries are relative to the smallest of their group; one step serves the whole segment.
     let reach = levels[LEVELS - 1];
-    let (q, integers) = (q.as_chunks::<PER>().0, integers.as_chunks::<PER>().0);
+    let q = q.as_chunks::<PER>().0;
     let mut range = 0.0f32;
     for q in q {
         let size = q.iter().map(|q| q.abs()).sum::<f32>();
@@ -138,19 +130,15 @@ fn tables_of<const PER: usize, const LEVELS: usize>(
     }
     out.step = (2.0 * reach * range / 255.0).max(f32::MIN_POSITIVE);
     let inverse = 1.0 / out.step;
-    let entries = lut.as_chunks_mut::<16>().0.iter_mut().zip(tops.as_chunks_mut::<16>().0);
-    for ((lut, tops), (q, integers)) in entries.zip(q.iter().zip(integers)) {
+    for (lut, q) in lut.as_chunks_mut::<16>().0.iter_mut().zip(q) {
         let mut value = [0.0f32; 16];
-        let mut sum = [0i32; 16];
         let mut low = 0.0;
         for i in 0..PER {
             low -= reach * q[i].abs();
             for entry in 0..16 {
                 value[entry] += q[i] * level[i][entry];
-                sum[entry] += integers[i] * top[i][entry];
             }
         }
-        *tops = sum;
         let mut bits = [0u32; 16];
         for entry in 0..16 {
             bits[entry] = ((value[entry] - low) * inverse + ROUND).to_bits();

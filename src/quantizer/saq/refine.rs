@@ -6,7 +6,7 @@
 //! factor is fitted in training. It removes the bias of near neighbours and leaves random vectors
 //! alone.
 
-use nonius_simd::{BLOCK, dot_fields};
+use nonius_simd::{BLOCK, FieldSums, dot_fields};
 
 use super::layout::SegmentLayout;
 use super::query::{QueryModel, Tables};
@@ -15,7 +15,7 @@ use crate::quantizer::view::View;
 /// Buffers of [`QueryModel::refine`].
 #[derive(Default)]
 pub(crate) struct RefineScratch {
-    sums: Vec<i32>,
+    sums: FieldSums,
 }
 
 impl QueryModel<'_> {
@@ -49,7 +49,8 @@ impl QueryModel<'_> {
         point
     }
 
-    /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest.
+    /// The key of vector `v` of a block, from all its bits; `rest` is its row of the rest,
+    /// and best what lies behind it too (see [`dot_fields`]).
     pub(crate) fn refine(
         &self,
         query: &Tables,
@@ -61,8 +62,8 @@ impl QueryModel<'_> {
     ) -> f32 {
         let QueryModel { model, layout } = *self;
         let factors = &block[layout.factors_start()..];
-        scratch.sums.resize(layout.fields.len(), 0);
-        dot_fields(&layout.fields, rest, &query.fields, &mut scratch.sums);
+        let plan = &layout.sums.plan;
+        let sums = dot_fields(plan, block, v, rest, &query.fields, &mut scratch.sums);
         let (mut dot, mut kept_sq, mut kept_query_sq) = (0.0, 0.0, 0.0);
         let (mut tail, mut tail_query_sq) = (0.0, 0.0);
         for (s, (segment, constants)) in layout.segments.iter().zip(&model.constants).enumerate() {
@@ -72,13 +73,7 @@ impl QueryModel<'_> {
                 tail_query_sq = list.segment_sq[s];
                 continue;
             }
-            let mut integer = 0;
-            if segment.scan_bits > 0 {
-                integer = i64::from(tops_dot(query, segment, block, v)) << segment.rest_bits();
-            }
-            for part in segment.parts.clone() {
-                integer += i64::from(scratch.sums[part]) << layout.places[part];
-            }
+            let integer = layout.sums.total(segment.sums.clone(), sums);
             // Codes stand for half-integers around zero: twice their inner product.
             let tables = &query.segments[s];
             let doubled = 2 * integer - ((1 << segment.bits) - 1) * tables.sum;
@@ -129,14 +124,4 @@ impl QueryModel<'_> {
     fn additive(&self, factors: &[u8], v: usize) -> f32 {
         self.model.frame.additive.read(&factors[v * self.layout.additive_bytes..])
     }
-}
-
-/// The inner product of a segment's bits of the first stage with the integer query, in units of
-/// their lowest bit.
-fn tops_dot(query: &Tables, segment: &SegmentLayout, block: &[u8], v: usize) -> i32 {
-    let (lane, shift) = (v % 16, 4 * (v / 16));
-    let codes = block[segment.group * 16..][..segment.groups * 16].as_chunks::<16>().0;
-    let tops = query.tops[segment.group * 16..][..segment.groups * 16].as_chunks::<16>().0;
-    let entry = |codes: &[u8; 16], tops: &[i32; 16]| tops[usize::from(codes[lane] >> shift & 15)];
-    codes.iter().zip(tops).map(|(codes, tops)| entry(codes, tops)).sum()
 }

@@ -35,7 +35,7 @@ use half::f16;
 use nonius_simd::{BLOCK, Fields};
 
 use super::QuantizerSpec;
-use super::blocks::{GROUP, field_place, fields, groups_of, pack_groups, pieces};
+use super::blocks::{GROUP, Sums, field_place, fields, groups_of, pack_groups, pieces};
 use super::frame::Frame;
 
 /// Bits of a code that the first stage reads.
@@ -187,24 +187,23 @@ pub(crate) struct Layout {
     pub(crate) additive_bytes: usize,
     /// Bytes of the rest of a vector.
     pub(crate) rest_bytes: usize,
-    /// The fields of the rest, as they lie in a row.
-    pub(crate) fields: Vec<Fields>,
-    /// How far up in the code the fields belong.
-    pub(crate) places: Vec<u32>,
+    /// Inner products with the fields of the rest.
+    pub(crate) sums: Sums,
     /// The groups of the first stage in pieces that [`nonius_simd::scan_blocks`] takes.
     pub(crate) pieces: Vec<usize>,
 }
 
 impl Layout {
     pub(crate) fn new(dims: usize, grid: Grid, additive_bytes: usize) -> Layout {
-        let (mut at, mut parts, mut places) = (0, Vec::new(), Vec::new());
+        let (mut at, mut parts) = (0, Vec::new());
         for (width, place) in fields(grid.rest_bits()) {
-            parts.push(Fields::new(width, dims, at, 0));
-            places.push(place);
+            parts.push((Fields::in_row(width, dims, at, 0), place));
             at += nonius_simd::field_bytes(width, dims);
         }
+        let mut sums = Sums::default();
+        sums.push(&parts);
         let pieces = pieces(dims).collect();
-        Layout { dims, grid, additive_bytes, rest_bytes: at, fields: parts, places, pieces }
+        Layout { dims, grid, additive_bytes, rest_bytes: at, sums, pieces }
     }
 
     /// Bytes of a vector's ends.

@@ -13,7 +13,9 @@
 //! query alone decides, up to the vector's step; and it is no larger than what the lower bits leave of
 //! the vector for a query that is the vector itself, which a bound has to allow for.
 
-use nonius_simd::{BLOCK, FieldQuery, ListConstants, Vectorize, dot_fields, level, scan_blocks};
+use nonius_simd::{
+    BLOCK, FieldQuery, FieldSums, ListConstants, Vectorize, dot_fields, level, scan_blocks,
+};
 
 use super::{Ends, Layout, Model, Range};
 use crate::quantizer::blocks::{GROUP, round_query};
@@ -60,7 +62,7 @@ const LANES: usize = 8;
 /// Buffers of [`QueryModel::key`].
 #[derive(Default)]
 pub(crate) struct RefineScratch {
-    sums: Vec<i32>,
+    sums: FieldSums,
 }
 
 impl QueryModel<'_> {
@@ -72,7 +74,7 @@ impl QueryModel<'_> {
         tables.lut.resize(dims * 16, 0);
         tables.integers.resize(dims, 0);
         level().vectorize(Fill { codes: *self, values, confidence, tables });
-        tables.fields.set(&tables.integers);
+        tables.fields.set(&self.layout.sums.plan, &tables.integers);
     }
 
     /// Scans blocks and calls `found` with the number within `blocks` and the lower bound of each
@@ -131,10 +133,9 @@ impl QueryModel<'_> {
             lanes[i % LANES] += weight * f32::from(top);
         }
         let upper: f32 = lanes.iter().sum();
-        scratch.sums.resize(layout.fields.len(), 0);
-        dot_fields(&layout.fields, rest, &tables.fields, &mut scratch.sums);
-        let places = layout.places.iter().zip(&scratch.sums);
-        let lower: i64 = places.map(|(&place, &sum)| i64::from(sum) << place).sum();
+        let plan = &layout.sums.plan;
+        let sums = dot_fields(plan, block, v, rest, &tables.fields, &mut scratch.sums);
+        let lower = layout.sums.total(0..sums.len(), sums);
         let scale = (1u32 << layout.grid.rest_bits()) as f32;
         let codes = scale * upper + tables.field_step * lower as f32;
         let dot = if layout.grid.own {
