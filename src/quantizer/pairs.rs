@@ -1,6 +1,6 @@
 //! Pairs of sample vectors that stand for queries and what they are compared with.
 
-use nonius_simd::Panels;
+use nonius_simd::{BLOCK, Panels, Vectorize, at_most, for_each_set, level};
 use rayon::prelude::*;
 
 use super::frame::{TrainingSet, additive_base, alpha};
@@ -14,8 +14,8 @@ const QUERIES: usize = 256;
 const NEAR: usize = 32;
 /// Random vectors of the sample for each of them.
 const FAR: usize = 32;
-/// Queries whose keys are looked through together: those of a row are neighbours in memory.
-const TOGETHER: usize = 64;
+/// Sample vectors that are compared with all queries at a time.
+const CHUNK: usize = 256;
 /// The stream of random numbers for far pairs.
 const STREAM_FAR: u64 = 0x200;
 
@@ -39,55 +39,35 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
     quantized.quantize_centred(&query_values, set.mean);
     let packed = Panels::pack(queries, quantized.depth(), quantized.values());
     let panels = Panels::new(queries, quantized.depth(), &packed);
-    let alpha = alpha(set.metric);
-
-    const CHUNK: usize = 256;
-    let keys: Vec<Vec<f32>> = set
+    let chunks = rows.div_ceil(CHUNK);
+    let search = Search { set, quantized: &quantized, panels, query_rows: &query_rows };
+    let near = set
         .sample
         .data()
         .par_chunks(CHUNK * dim)
-        .map(|chunk| {
-            let mut rows = RowsI16::new();
-            rows.quantize_centred(chunk, set.mean);
-            let mut product = Vec::new();
-            rows.multiply(panels, &mut product);
-            let mut keys = vec![0.0; rows.rows() * queries];
-            let mut bases = vec![0.0; rows.rows()];
-            additive_base(set.metric, set.mean, chunk, rows.norms_sq(), &mut bases);
-            for (i, base) in bases.into_iter().enumerate() {
-                for q in 0..queries {
-                    let dot = product[i * panels.padded_rows() + q] as f32;
-                    keys[i * queries + q] =
-                        base - alpha * dot * (rows.inverse()[i] * quantized.inverse()[q]);
+        .enumerate()
+        // Each part of the sample has heaps of its own, which are full only after some rows.
+        .with_min_len(chunks.div_ceil(2 * rayon::current_num_threads()))
+        .fold(
+            || search.nothing(),
+            |mut found, (number, chunk)| {
+                search.look_through(chunk, number * CHUNK, &mut found);
+                found
+            },
+        )
+        .reduce(
+            || search.nothing(),
+            |mut a, mut b| {
+                for (a, b) in a.tops.iter_mut().zip(&mut b.tops) {
+                    b.sorted().iter().for_each(|&(key, row)| a.push(key, row));
                 }
-            }
-            keys
-        })
-        .collect();
-    let near = (0..queries.div_ceil(TOGETHER))
-        .into_par_iter()
-        .flat_map_iter(|group| {
-            let of_group = group * TOGETHER..queries.min((group + 1) * TOGETHER);
-            let mut tops: Vec<TopK> =
-                of_group.clone().map(|_| TopK::new(NEAR.min(rows - 1))).collect();
-            for (chunk, keys) in keys.iter().enumerate() {
-                for (i, keys) in keys.chunks_exact(queries).enumerate() {
-                    let row = chunk * CHUNK + i;
-                    for ((top, &key), q) in
-                        tops.iter_mut().zip(&keys[of_group.clone()]).zip(of_group.clone())
-                    {
-                        if row != query_rows[q] {
-                            top.push(key, row as u64);
-                        }
-                    }
-                }
-            }
-            let query_rows = &query_rows;
-            tops.into_iter().zip(of_group).flat_map(move |(mut top, q)| {
-                let found = top.sorted().iter().map(|&(_, row)| (query_rows[q] as u32, row as u32));
-                found.collect::<Vec<_>>()
-            })
-        })
+                a
+            },
+        )
+        .tops
+        .iter_mut()
+        .zip(&query_rows)
+        .flat_map(|(top, &query)| top.sorted().iter().map(move |&(_, x)| (query as u32, x as u32)))
         .collect();
     let mut random = Random::new(seed, STREAM_FAR);
     let far = query_rows
@@ -98,4 +78,161 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
         .filter(|&(q, x)| q != x)
         .collect();
     Pairs { near, far }
+}
+
+/// The search for near pairs.
+struct Search<'a> {
+    set: &'a TrainingSet<'a>,
+    quantized: &'a RowsI16,
+    panels: Panels<'a>,
+    /// The rows of the sample that are queries.
+    query_rows: &'a [usize],
+}
+
+/// What is near each query so far, and buffers.
+#[derive(Default)]
+struct Found {
+    tops: Vec<TopK>,
+    /// What keys must not exceed.
+    thresholds: Vec<[f32; BLOCK]>,
+    rows: RowsI16,
+    product: Vec<i32>,
+    bases: Vec<f32>,
+    keys: Vec<[f32; BLOCK]>,
+    excess: Vec<[f32; BLOCK]>,
+    passed: Vec<u32>,
+}
+
+impl Search<'_> {
+    fn nothing(&self) -> Found {
+        let (queries, others) = (self.query_rows.len(), self.set.sample.rows() - 1);
+        let blocks = queries.div_ceil(BLOCK);
+        // Behind the last query is nothing to find.
+        let mut thresholds = vec![[f32::NEG_INFINITY; BLOCK]; blocks];
+        thresholds.as_flattened_mut()[..queries].fill(f32::INFINITY);
+        Found {
+            tops: (0..queries).map(|_| TopK::new(NEAR.min(others))).collect(),
+            thresholds,
+            keys: vec![[0.0; BLOCK]; blocks],
+            excess: vec![[0.0; BLOCK]; blocks],
+            passed: vec![0; blocks],
+            ..Found::default()
+        }
+    }
+
+    /// Compares all queries with rows of the sample, of which the first one is number `first`.
+    fn look_through(&self, values: &[f32], first: usize, found: &mut Found) {
+        let Search { set, quantized, panels, query_rows } = *self;
+        let Found { tops, thresholds, rows, product, bases, keys, excess, passed } = found;
+        rows.quantize_centred(values, set.mean);
+        rows.multiply(panels, product);
+        bases.resize(rows.rows(), 0.0);
+        additive_base(set.metric, set.mean, values, rows.norms_sq(), bases);
+        let alpha = alpha(set.metric);
+        for (i, &base) in bases.iter().enumerate() {
+            let row = first + i;
+            level().vectorize(Keys {
+                product: &product[i * panels.padded_rows()..],
+                inverse: quantized.inverse(),
+                base,
+                alpha,
+                row_inverse: rows.inverse()[i],
+                thresholds: thresholds.as_flattened(),
+                keys: keys.as_flattened_mut(),
+                excess: excess.as_flattened_mut(),
+            });
+            at_most(excess, 0.0, passed);
+            for_each_set(passed, |q| {
+                if q < tops.len() && row != query_rows[q] {
+                    tops[q].push(keys.as_flattened()[q], row as u64);
+                    thresholds.as_flattened_mut()[q] = tops[q].threshold();
+                }
+            });
+        }
+    }
+}
+
+/// The keys of a row for all queries, and by how much they exceed the thresholds.
+struct Keys<'a> {
+    product: &'a [i32],
+    inverse: &'a [f32],
+    base: f32,
+    alpha: f32,
+    row_inverse: f32,
+    thresholds: &'a [f32],
+    keys: &'a mut [f32],
+    excess: &'a mut [f32],
+}
+
+impl Vectorize for Keys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Keys { product, inverse, base, alpha, row_inverse, thresholds, keys, excess } = self;
+        let queries = product.iter().zip(inverse).zip(thresholds);
+        for (((&dot, &inverse), threshold), (key, excess)) in
+            queries.zip(keys.iter_mut().zip(excess))
+        {
+            *key = base - alpha * dot as f32 * (row_inverse * inverse);
+            *excess = *key - threshold;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Matrix;
+    use crate::metric::Metric;
+
+    #[test]
+    fn near_pairs_are_the_nearest() {
+        let mut random = Random::new(4, 0);
+        // Fewer rows than a query has neighbours, one row, and several chunks; duplicates among them.
+        for (rows, dim, distinct) in
+            [(1, 3, 1), (2, 5, 2), (20, 8, 20), (700, 20, 300), (1111, 7, 1111)]
+        {
+            let some: Vec<f32> = (0..distinct * dim).map(|_| random.normal() as f32).collect();
+            let values: Vec<f32> = (0..rows)
+                .flat_map(|row| some[row % distinct * dim..][..dim].iter().copied())
+                .collect();
+            let sample = Matrix::new(dim, values).expect("a matrix");
+            for metric in [Metric::L2, Metric::InnerProduct] {
+                let mean = vec![0.25; dim];
+                let set = TrainingSet {
+                    sample: sample.view(),
+                    mean: &mean,
+                    lists: None,
+                    metric,
+                    scale: 1.0,
+                    weights: None,
+                };
+                let pairs = find_pairs(&set, 1);
+                let near = NEAR.min(rows - 1);
+                let queries = rows.min(QUERIES);
+                assert_eq!(pairs.near.len(), queries * near, "{rows} rows");
+                for (number, pairs) in pairs.near.chunks(near.max(1)).enumerate() {
+                    let query = (number * rows / queries) as u32;
+                    let row = |row: u32| sample.row(row as usize);
+                    let key = |x: u32| match metric {
+                        Metric::InnerProduct => -nonius_simd::dot_f32(row(query), row(x)),
+                        _ => nonius_simd::l2_sq_f32(row(query), row(x)),
+                    };
+                    let mut others: Vec<f32> =
+                        (0..rows as u32).filter(|&x| x != query).map(key).collect();
+                    others.sort_unstable_by(f32::total_cmp);
+                    let mut found: Vec<u32> = pairs.iter().map(|&(_, x)| x).collect();
+                    assert!(pairs.iter().all(|&(q, x)| q == query && x != query));
+                    // Products are of integers of some 13 bits.
+                    for (&x, &expected) in found.iter().zip(&others) {
+                        assert!((key(x) - expected).abs() < 0.01 * (1.0 + expected.abs()));
+                    }
+                    found.sort_unstable();
+                    found.dedup();
+                    assert_eq!(found.len(), near, "a pair comes once");
+                }
+            }
+        }
+    }
 }
