@@ -175,12 +175,18 @@ fn fit_codes(
     let around =
         |reach: f64| ((mean - reach * deviation).max(least), (mean + reach * deviation).min(most));
     let mut best = (f64::INFINITY, (0.0, 0.0));
-    for (from, to) in std::iter::once((least, most)).chain(STARTS.map(around)) {
+    // Where there are no values so far away, several start from end to end.
+    let starts = std::iter::once((least, most))
+        .chain(STARTS.map(around).into_iter().filter(|&start| start != (least, most)));
+    for (from, to) in starts {
         let (mut low, mut step) = (from, (to - from) / last);
+        let mut before = None;
         for _ in 0..ITERATIONS {
-            if !step.is_finite() || step <= smallest {
+            // What was tried just before would be found again.
+            if !step.is_finite() || step <= smallest || before == Some((low, step)) {
                 break;
             }
+            before = Some((low, step));
             let sums = coded(low, step);
             if sums.left_sq < best.0 {
                 best = (sums.left_sq, (low, step));
