@@ -57,7 +57,7 @@ impl Estimate {
         });
         // The normal equations of (share, tilt, weight).
         let (mut matrix, mut right) = ([[0.0f64; 3]; 3], [0.0f64; 3]);
-        let mut query = Vec::new();
+        let (mut query, mut sum) = (Vec::new(), Vec::new());
         for pairs in [&pairs.near, &pairs.far] {
             let each = 1.0 / pairs.len().max(1) as f64;
             for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
@@ -70,7 +70,8 @@ impl Estimate {
                         subtract(&mut query, &centroids[list * dims..(list + 1) * dims]);
                     }
                     let (o, left) = (of_row(x), &left[at * dims..(at + 1) * dims]);
-                    let sum: Vec<f32> = o.iter().zip(left).map(|(o, left)| o - left).collect();
+                    sum.clear();
+                    sum.extend(o.iter().zip(left).map(|(o, left)| o - left));
                     let dot = |a: &[f32], b: &[f32]| f64::from(dot_f32(a, b));
                     let (features, target, scale) = match set.metric {
                         Metric::L2 | Metric::Cosine => {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use nonius_simd::BLOCK;
+use nonius_simd::{BLOCK, Vectorize, level};
 
 use super::encode::EncodeScratch;
 use super::layout::{Layout, SegmentLayout};
@@ -87,8 +87,38 @@ impl Encoded {
         (0..self.rows.len()).map(|i| (&self.blocks[i / BLOCK], i % BLOCK))
     }
 
+    /// The same vector by vector, as pairs ask for them.
+    fn into_points(self) -> Points {
+        let by_vector = |lanes: Vec<[f32; BLOCK]>| -> Vec<f32> {
+            (0..BLOCK).flat_map(|j| lanes.iter().map(move |lanes| lanes[j])).collect()
+        };
+        let blocks = self.blocks.into_par_iter().map(|Block { o, u, scales }| PointBlock {
+            o: by_vector(o),
+            u: by_vector(u),
+            scales,
+        });
+        Points { rows: self.rows, blocks: blocks.collect(), centroids: self.centroids }
+    }
+}
+
+/// Residuals (`BLOCK x dims`), codes (`BLOCK x dims`) and scales of 32 vectors.
+struct PointBlock {
+    o: Vec<f32>,
+    u: Vec<f32>,
+    scales: Vec<[f32; BLOCK]>,
+}
+
+/// The sample's vectors one after the other, in blocks.
+struct Points {
+    /// Their rows in the sample, ascending.
+    rows: Vec<u32>,
+    blocks: Vec<PointBlock>,
+    centroids: Option<ListCentroids>,
+}
+
+impl Points {
     /// The block and the lane of a row of the sample.
-    fn find(&self, row: u32) -> Option<(&Block, usize)> {
+    fn find(&self, row: u32) -> Option<(&PointBlock, usize)> {
         let i = self.rows.binary_search(&row).ok()?;
         Some((&self.blocks[i / BLOCK], i % BLOCK))
     }
@@ -106,7 +136,7 @@ pub(super) fn learn_constants(
     for (s, segment) in layout.segments.iter().enumerate() {
         learn_segment(s, segment, &encoded, &mut encoder.model.constants[s]);
     }
-    learn_pairs(encoder, set, pairs, &encoded, &layout, corrected);
+    learn_pairs(encoder, set, pairs, &encoded.into_points(), &layout, corrected);
 }
 
 /// The levels of a segment's first stage, the norm, and the errors.
@@ -130,41 +160,32 @@ fn learn_segment(
     // The first stage's levels: the mean of o where the code's top bits are equal, up to
     // sign; then stretched so that <first stage, o> = |o|^2 on average.
     let boundary = segment.boundary();
-    let (mut weight, mut sum) = ([0.0f64; 2], [0.0f64; 2]);
-    let mut energy = 0.0f64;
-    for (block, j) in encoded.lanes() {
-        let scale = f64::from(block.scales[s][j]);
-        if scale > 0.0 {
-            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
-                let outer = usize::from(u[j].abs() >= boundary);
-                let o = f64::from(o[j]) / scale;
-                weight[outer] += 1.0;
-                sum[outer] += o * f64::from(u[j].signum());
-                energy += o * o;
-            }
-        }
+    let mut moments = Moments::default();
+    for block in &encoded.blocks {
+        let (o, u, scales) = (&block.o[range.clone()], &block.u[range.clone()], &block.scales[s]);
+        level().vectorize(AddMoments { o, u, scales, boundary, moments: &mut moments });
     }
+    let total = |lanes: &[f64; BLOCK]| lanes.iter().sum::<f64>();
+    let (weight, sum) = (moments.weight.each_ref().map(total), moments.sum.each_ref().map(total));
+    let energy = total(&moments.energy);
     let mean = [sum[0] / weight[0].max(1.0), sum[1] / weight[1].max(1.0)];
     let projected = mean[0] * sum[0] + mean[1] * sum[1];
     let stretch = if projected > 0.0 { energy / projected } else { 1.0 };
     let levels = [(mean[0] * stretch) as f32, (mean[1] * stretch) as f32];
 
     let mut sums = Sums::default();
-    for (block, j) in encoded.lanes() {
-        let scale = f64::from(block.scales[s][j]);
-        if scale > 0.0 {
-            let (mut full, mut scan, mut norm) = (0.0, 0.0, 0.0);
-            for (o, u) in block.o[range.clone()].iter().zip(&block.u[range.clone()]) {
-                let (o, u) = (f64::from(o[j]) / scale, u[j]);
-                let level = levels[usize::from(u.abs() >= boundary)].copysign(u);
-                full += (f64::from(u) - o).powi(2);
-                scan += (f64::from(level) - o).powi(2);
-                norm += o * o;
-            }
+    for block in &encoded.blocks {
+        let (o, u, scales) = (&block.o[range.clone()], &block.u[range.clone()], &block.scales[s]);
+        let mut errors = Errors::default();
+        level().vectorize(AddErrors { o, u, scales, boundary, levels, errors: &mut errors });
+        // Behind the last vector scales are zero.
+        for j in (0..BLOCK).filter(|&j| scales[j] > 0.0) {
             sums.count += 1.0;
-            for (sum, value) in
-                [(&mut sums.full, full), (&mut sums.scan, scan), (&mut sums.norm, norm)]
-            {
+            for (sum, value) in [
+                (&mut sums.full, errors.full[j]),
+                (&mut sums.scan, errors.scan[j]),
+                (&mut sums.norm, errors.norm[j]),
+            ] {
                 let value = value / count;
                 sum[0] += value;
                 sum[1] += value * value;
@@ -185,13 +206,96 @@ fn learn_segment(
     constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
 }
 
+/// Of the coordinates of vectors in units of their scale, those that the first stage's inner level stands for and
+/// those of the outer one: how many, and the sums of their magnitudes, signed by the code's. Lane by lane.
+#[derive(Default)]
+struct Moments {
+    weight: [[f64; BLOCK]; 2],
+    sum: [[f64; BLOCK]; 2],
+    /// The sum of all squares.
+    energy: [f64; BLOCK],
+}
+
+struct AddMoments<'a> {
+    o: &'a [[f32; BLOCK]],
+    u: &'a [[f32; BLOCK]],
+    scales: &'a [f32; BLOCK],
+    boundary: f32,
+    moments: &'a mut Moments,
+}
+
+impl Vectorize for AddMoments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let AddMoments { o, u, scales, boundary, moments } = self;
+        let Moments { weight: [inner_weight, outer_weight], sum: [inner, outer], energy } = moments;
+        for (o, u) in o.iter().zip(u) {
+            for j in 0..BLOCK {
+                // A vector that has nothing in the segment does not count.
+                let counts = if scales[j] > 0.0 { 1.0 } else { 0.0 };
+                let scale = if scales[j] > 0.0 { scales[j] } else { 1.0 };
+                let is_outer = if u[j].abs() >= boundary { counts } else { 0.0 };
+                let o = counts * (f64::from(o[j]) / f64::from(scale));
+                let size = o * f64::from(u[j].signum());
+                outer_weight[j] += is_outer;
+                inner_weight[j] += counts - is_outer;
+                outer[j] += is_outer * size;
+                inner[j] += (1.0 - is_outer) * size;
+                energy[j] += o * o;
+            }
+        }
+    }
+}
+
+/// For each vector of a block the squared errors of all bits and of the first stage's, and the squared norm, in
+/// units of its scale.
+#[derive(Default)]
+struct Errors {
+    full: [f64; BLOCK],
+    scan: [f64; BLOCK],
+    norm: [f64; BLOCK],
+}
+
+struct AddErrors<'a> {
+    o: &'a [[f32; BLOCK]],
+    u: &'a [[f32; BLOCK]],
+    scales: &'a [f32; BLOCK],
+    boundary: f32,
+    levels: [f32; 2],
+    errors: &'a mut Errors,
+}
+
+impl Vectorize for AddErrors<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let AddErrors { o, u, scales, boundary, levels: [inner, outer], errors } = self;
+        let Errors { full, scan, norm } = errors;
+        for (o, u) in o.iter().zip(u) {
+            for j in 0..BLOCK {
+                let scale = if scales[j] > 0.0 { scales[j] } else { 1.0 };
+                let o = f64::from(o[j]) / f64::from(scale);
+                let level = if u[j].abs() >= boundary { outer } else { inner };
+                let off = f64::from(u[j]) - o;
+                let first_off = f64::from(level.copysign(u[j])) - o;
+                full[j] += off * off;
+                scan[j] += first_off * first_off;
+                norm[j] += o * o;
+            }
+        }
+    }
+}
+
 /// From the pairs: what near ones share where the first stage does not look, the correction for
 /// dropped dimensions, and the step of the shifts.
 fn learn_pairs(
     encoder: &mut Encoder,
     set: &TrainingSet<'_>,
     pairs: &Pairs,
-    encoded: &Encoded,
+    points: &Points,
     layout: &Layout,
     corrected: bool,
 ) {
@@ -205,8 +309,10 @@ fn learn_pairs(
             query.copy_from_slice(set.sample.row(pairs[0].0 as usize));
             let rotated = encoder.rotation.apply(set.mean, &query);
             for &(_, x) in pairs {
-                let Some((block, j)) = encoded.find(x) else { continue };
-                let centroid = match (&encoded.centroids, set.lists) {
+                let Some((block, j)) = points.find(x) else { continue };
+                let own = j * dims..(j + 1) * dims;
+                let (o, u) = (&block.o[own.clone()], &block.u[own]);
+                let centroid = match (&points.centroids, set.lists) {
                     (Some(c), Some((_, of_row))) => {
                         Some(&c.rotated[of_row[x as usize] as usize * dims..][..dims])
                     }
@@ -224,7 +330,7 @@ fn learn_pairs(
                     let levels = encoder.model.constants[s].levels;
                     let boundary = segment.boundary();
                     for d in segment.start..segment.start + segment.dims {
-                        let (o, u) = (f64::from(block.o[d][j]), block.u[d][j]);
+                        let (o, u) = (f64::from(o[d]), u[d]);
                         dot += q(d) * o;
                         qq += q(d) * q(d);
                         if segment.bits > 0 {

@@ -170,12 +170,15 @@ fn near_products(set: &TrainingSet<'_>, basis: &Matrix, pairs: &Pairs, dims: usi
         for (i, &(q, x)) in pairs.iter().enumerate() {
             for (side, row) in [q, x].into_iter().enumerate() {
                 let out = &mut rows[(2 * i + side) * dim..][..dim];
-                let centroid =
-                    set.lists.map(|(centroids, of_row)| centroids.row(of_row[x as usize] as usize));
-                for (j, out) in out.iter_mut().enumerate() {
-                    *out = set.sample.row(row as usize)[j]
-                        - set.mean[j]
-                        - centroid.map_or(0.0, |c| c[j]);
+                let values = set.sample.row(row as usize).iter().zip(set.mean);
+                for (out, (x, mean)) in out.iter_mut().zip(values) {
+                    *out = x - mean;
+                }
+                if let Some((centroids, of_row)) = set.lists {
+                    let centroid = centroids.row(of_row[x as usize] as usize);
+                    for (out, c) in out.iter_mut().zip(centroid) {
+                        *out -= c;
+                    }
                 }
             }
         }
