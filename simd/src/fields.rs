@@ -286,7 +286,9 @@ impl FieldPlan {
 /// digits, `value = 128 * high + low`.
 #[derive(Clone, Debug, Default)]
 pub struct FieldQuery {
+    /// Of magnitude 64 at most.
     high: Vec<i8>,
+    /// From -64 to 63.
     low: Vec<i8>,
     lines: Vec<Line>,
 }
@@ -310,12 +312,6 @@ impl FieldQuery {
         lines.clear();
         lines.resize(plan.lines, Line([0; 64]));
         level().vectorize(Arrange { plan, digits: [high, low], lines });
-    }
-
-    /// The digits of all values, high ones and low ones. High digits have a magnitude of 64 at most, low ones
-    /// lie from -64 to 63.
-    pub fn digits(&self) -> [&[i8]; 2] {
-        [&self.high, &self.low]
     }
 }
 
@@ -601,9 +597,8 @@ mod tests {
         let mut query = FieldQuery::default();
         let values: Vec<i32> = (-FieldQuery::MAX..=FieldQuery::MAX).collect();
         query.set(&FieldPlan::default(), &values);
-        let [high, low] = query.digits();
-        assert_eq!((high.len(), low.len()), (values.len(), values.len()));
-        for ((&high, &low), value) in high.iter().zip(low).zip(values) {
+        assert_eq!((query.high.len(), query.low.len()), (values.len(), values.len()));
+        for ((&high, &low), value) in query.high.iter().zip(&query.low).zip(values) {
             assert_eq!(128 * i32::from(high) + i32::from(low), value);
             assert!((-64..=64).contains(&high) && (-64..64).contains(&low));
         }

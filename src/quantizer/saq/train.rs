@@ -199,7 +199,7 @@ fn near_products(set: &TrainingSet<'_>, basis: &Matrix, pairs: &Pairs, dims: usi
 /// Chooses which bits the first stage reads: two of each dimension of the leading segments (one
 /// where a segment has no more). How many segments is decided by a model of a query's time.
 fn first_stage(plan: &[Segment], variances: &[f64], near: &[f64]) -> Vec<u32> {
-    // Nanoseconds: a group of 4 bits, a segment's factor, a survivor. (A survivor takes 130; fewer
+    // Nanoseconds: a group of 4 bits, a segment's factor, a survivor. (A survivor takes about 100; fewer
     // survive than the model below says.)
     const GROUP: f64 = 0.02;
     const FACTOR: f64 = 0.3;
