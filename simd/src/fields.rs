@@ -133,6 +133,8 @@ pub(crate) struct Part {
     pub(crate) source: Source,
     /// Where the row's bytes or the block's groups start, in bytes.
     pub(crate) at: usize,
+    /// Fields in a byte or a group.
+    lots: usize,
     /// Bytes of the row, or groups.
     pub(crate) bytes: usize,
     /// Bytes (or groups) of a chunk: 16, 32 or 64, or 8 for bits.
@@ -165,42 +167,29 @@ pub(crate) enum Source {
 impl Part {
     fn new(fields: Fields, line: usize, last: bool) -> Part {
         let width = fields.width;
-        let (source, at, bytes) = match fields.place {
-            Place::Row(at) if width == 1 => (Source::Bits, at, fields.count / 8),
-            Place::Row(at) => (Source::Row, at, field_bytes(width, fields.count)),
-            Place::Groups(first) => {
-                (Source::Groups, first * GROUP, fields.count * width as usize / 4)
-            }
+        let (source, at, lots) = match fields.place {
+            Place::Row(at) if width == 1 => (Source::Bits, at, 8),
+            Place::Row(at) => (Source::Row, at, 8 / width as usize),
+            Place::Groups(first) => (Source::Groups, first * GROUP, 4 / width as usize),
         };
+        let bytes = fields.count / lots;
         let slot = match source {
             Source::Bits => 8,
             _ => bytes.next_power_of_two().clamp(16, 64),
         };
-        let mut part = Part {
+        Part {
             fields,
             source,
             at,
+            lots,
             bytes,
             slot,
             chunks: bytes.div_ceil(slot).max(1),
-            height: 1,
+            height: (lots * slot).div_ceil(64),
             line,
             field: (1 << width) - 1,
             moves: &MOVES[width.ilog2() as usize][slot.ilog2().saturating_sub(4) as usize],
             last,
-        };
-        if source != Source::Bits {
-            part.height = (part.lots() * slot).div_ceil(64);
-        }
-        part
-    }
-
-    /// Equal lots of values.
-    fn lots(&self) -> usize {
-        match self.source {
-            Source::Row => 8 / self.fields.width as usize,
-            Source::Groups => 4 / self.fields.width as usize,
-            Source::Bits => 1,
         }
     }
 
@@ -220,8 +209,14 @@ impl Part {
 
     /// A chunk's lines of a query.
     #[inline(always)]
-    pub(crate) fn of_chunk<'a>(&self, lines: &'a [Line], chunk: usize) -> &'a [Line] {
+    pub(crate) fn lines_of<'a>(&self, lines: &'a [Line], chunk: usize) -> &'a [Line] {
         &lines[self.line + 2 * self.height * chunk..][..2 * self.height]
+    }
+
+    /// A chunk's bytes of the row.
+    #[inline(always)]
+    pub(crate) fn row_of<'a>(&self, row: &'a [u8], chunk: usize) -> &'a [u8] {
+        &row[self.at + chunk * self.slot..][..self.slot]
     }
 
     /// A chunk's groups of a block.
@@ -255,10 +250,10 @@ impl FieldPlan {
     pub fn push(&mut self, fields: &[Fields]) {
         assert!(!fields.is_empty(), "a sum over no fields");
         assert!(Fields::fit(fields), "a sum that may exceed 31 bits: {fields:?}");
-        for (i, &fields_) in fields.iter().enumerate() {
-            let part = Part::new(fields_, self.lines, i + 1 == fields.len());
+        for (i, &some) in fields.iter().enumerate() {
+            let part = Part::new(some, self.lines, i + 1 == fields.len());
             self.lines = part.lines().end;
-            self.values = self.values.max(fields_.start + fields_.count);
+            self.values = self.values.max(some.start + some.count);
             if part.source == Source::Groups {
                 self.group_bytes = self.group_bytes.max(part.at + part.bytes * GROUP);
             } else {
@@ -352,7 +347,7 @@ impl Vectorize for Arrange<'_> {
     #[inline(always)]
     fn run(self) {
         for part in &self.plan.parts {
-            let (start, count, lots) = (part.fields.start, part.fields.count, part.lots());
+            let (start, count, lots) = (part.fields.start, part.fields.count, part.lots);
             let lines = &mut self.lines[part.lines()];
             for (chunk, lines) in lines.chunks_exact_mut(2 * part.height).enumerate() {
                 let (high, low) = lines.split_at_mut(part.height);

@@ -295,12 +295,3 @@ fn load_quarter(values: &[u8; 64]) -> uint8x16x4_t {
 }
 
 part_kernels!("neon");
-
-/// At most 16 values, then zeros.
-#[inline(always)]
-fn padded<T: Copy>(values: &[T], zero: T) -> [T; 16] {
-    match values.first_chunk() {
-        Some(values) => *values,
-        None => std::array::from_fn(|i| values.get(i).copied().unwrap_or(zero)),
-    }
-}

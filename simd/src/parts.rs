@@ -144,6 +144,60 @@ macro_rules! bound_kernel {
 }
 pub(crate) use bound_kernel;
 
+/// Writes `dot_fields` (see [`crate::dot_fields`]) around the level's operations: `nothing` and `no_products` (the
+/// zeros of sums, and of products of high and low digits), `fill` and `gather` (64 bytes of a chunk of the row or of
+/// groups, as often as it fits), `multiply` and `multiply_bits` (which add a chunk's products), `join` (which adds
+/// products to sums, so many bits further up) and `reduce` (the lanes of sums together).
+macro_rules! field_kernel {
+    ($features:literal) => {
+        /// See [`crate::dot_fields`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn dot_fields(
+            plan: &FieldPlan,
+            groups: &[u8],
+            lane: usize,
+            row: &[u8],
+            lines: &[Line],
+            sums: &mut [i32],
+        ) {
+            let mut sums = sums.iter_mut();
+            let mut total = nothing();
+            for part in &plan.parts {
+                let mut products = no_products();
+                match part.source {
+                    Source::Bits => {
+                        let lines = lines[part.lines()].as_chunks::<2>().0;
+                        for (bits, lines) in row[part.row()].as_chunks().0.iter().zip(lines) {
+                            products = multiply_bits(bits, lines, products);
+                        }
+                    }
+                    Source::Row => {
+                        for chunk in 0..part.chunks {
+                            let bytes = fill(part.row_of(row, chunk));
+                            products = multiply(part, bytes, part.lines_of(lines, chunk), products);
+                        }
+                    }
+                    Source::Groups => {
+                        for chunk in 0..part.chunks {
+                            let groups = part.groups_of(groups, chunk);
+                            let bytes = gather(groups, part.slot, lane);
+                            products = multiply(part, bytes, part.lines_of(lines, chunk), products);
+                        }
+                    }
+                }
+                total = join(total, products, part.shift());
+                if part.last
+                    && let Some(sum) = sums.next()
+                {
+                    *sum = reduce(total);
+                    total = nothing();
+                }
+            }
+        }
+    };
+}
+pub(crate) use field_kernel;
+
 /// Writes `l2_sqs_f32` around the level's `l2_sq_f32`.
 macro_rules! part_kernels {
     ($features:literal) => {

@@ -94,9 +94,10 @@ pub(crate) fn dot_fields(
     let mut sums = sums.iter_mut();
     let mut total = 0i32;
     for part in &plan.parts {
-        let groups = &groups[part.at.min(groups.len())..];
         let byte = |i: usize| match part.source {
-            Source::Groups => groups[GROUP * i + lane % GROUP] >> (4 * (lane / GROUP)) & 15,
+            Source::Groups => {
+                groups[part.at + GROUP * i + lane % GROUP] >> (4 * (lane / GROUP)) & 15
+            }
             Source::Row | Source::Bits => row[part.at + i],
         };
         for (chunk, lines) in lines[part.lines()].chunks_exact(2 * part.height).enumerate() {

@@ -2,66 +2,45 @@
 
 use std::arch::x86_64::*;
 
-use super::{broadcast_u8, dot_i8, load_i8, load_i32, load_u8, zero};
+use super::{broadcast_u8, dot_i8, load_i8, load_i32, load_u8, zero as nothing};
 use crate::fields::{FieldPlan, GROUP, Line, Part, Source};
+use crate::parts::field_kernel;
 
-/// See [`crate::dot_fields`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2")]
-pub(crate) fn dot_fields(
-    plan: &FieldPlan,
-    groups: &[u8],
-    lane: usize,
-    row: &[u8],
-    lines: &[Line],
-    sums: &mut [i32],
-) {
-    let mut sums = sums.iter_mut();
-    let mut total = zero();
-    for part in &plan.parts {
-        // High digits, low digits.
-        let mut products = [zero(); 2];
-        match part.source {
-            Source::Bits => {
-                let chunks = row[part.row()].as_chunks::<8>().0;
-                for (bits, [high, low]) in chunks.iter().zip(lines[part.lines()].as_chunks::<2>().0)
-                {
-                    let bits = u64::from_le_bytes(*bits);
-                    // A field of one bit is the mask of its digits.
-                    for (product, digits) in products.iter_mut().zip([high, low]) {
-                        let digits = _mm512_maskz_mov_epi8(bits, load_i8(&digits.0));
-                        *product = dot_i8(*product, broadcast_u8([1; 4]), digits);
-                    }
-                }
-            }
-            Source::Row => {
-                for chunk in 0..part.chunks {
-                    let bytes = fill(&row[part.at + chunk * part.slot..][..part.slot]);
-                    multiply(part, bytes, part.of_chunk(lines, chunk), &mut products);
-                }
-            }
-            Source::Groups => {
-                for chunk in 0..part.chunks {
-                    let bytes = gather(part.groups_of(groups, chunk), lane);
-                    let bytes = match part.slot {
-                        16 => _mm512_broadcast_i32x4(_mm512_castsi512_si128(bytes)),
-                        32 => _mm512_broadcast_i64x4(_mm512_castsi512_si256(bytes)),
-                        _ => bytes,
-                    };
-                    multiply(part, bytes, part.of_chunk(lines, chunk), &mut products);
-                }
-            }
-        }
-        let [high, low] = products;
-        let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(high), low);
-        let shift = _mm_cvtsi32_si128(part.shift() as i32);
-        total = _mm512_add_epi32(total, _mm512_sll_epi32(sum, shift));
-        if part.last
-            && let Some(sum) = sums.next()
-        {
-            *sum = _mm512_reduce_add_epi32(total);
-            total = zero();
-        }
+field_kernel!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi2");
+
+/// Of high digits and of low ones.
+type Products = [__m512i; 2];
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn no_products() -> Products {
+    [nothing(); 2]
+}
+
+/// Adds `128 * high + low`, `shift` bits further up.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join(total: __m512i, [high, low]: Products, shift: u32) -> __m512i {
+    let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(high), low);
+    _mm512_add_epi32(total, _mm512_sll_epi32(sum, _mm_cvtsi32_si128(shift as i32)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn reduce(total: __m512i) -> i32 {
+    _mm512_reduce_add_epi32(total)
+}
+
+/// Adds the high and low digits whose bit is set: a field of one bit is the mask of its digits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn multiply_bits(bits: &[u8; 8], lines: &[Line; 2], mut products: Products) -> Products {
+    let bits = u64::from_le_bytes(*bits);
+    for (product, digits) in products.iter_mut().zip(lines) {
+        let digits = _mm512_maskz_mov_epi8(bits, load_i8(&digits.0));
+        *product = dot_i8(*product, broadcast_u8([1; 4]), digits);
     }
+    products
 }
 
 /// 16, 32 or 64 bytes, as often as they fit.
@@ -84,7 +63,7 @@ fn fill(bytes: &[u8]) -> __m512i {
 /// Adds the products of the fields in 64 bytes with their high and low digits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn multiply(part: &Part, bytes: __m512i, lines: &[Line], products: &mut [__m512i; 2]) {
+fn multiply(part: &Part, bytes: __m512i, lines: &[Line], mut products: Products) -> Products {
     let field = _mm512_set1_epi8(part.field as i8);
     let (high, low) = lines.split_at(part.height);
     for (moves, (high, low)) in part.moves.iter().zip(high.iter().zip(low)) {
@@ -92,14 +71,15 @@ fn multiply(part: &Part, bytes: __m512i, lines: &[Line], products: &mut [__m512i
         products[0] = dot_i8(products[0], fields, load_i8(&high.0));
         products[1] = dot_i8(products[1], fields, load_i8(&low.0));
     }
+    products
 }
 
-/// A vector's four bits of each of up to 64 groups, one group a byte.
+/// A vector's four bits of each of up to 64 groups, one group a byte, in chunks of `slot`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn gather(groups: &[u8], lane: usize) -> __m512i {
+fn gather(groups: &[u8], slot: usize, lane: usize) -> __m512i {
     // Of four groups at a time, and byte `i` of each 16 for those of number `i`.
-    let mut bytes = zero();
+    let mut bytes = nothing();
     let mut place = 0x0001_0001_0001_0001u64;
     let lanes = _mm512_set1_epi8((lane % GROUP) as i8);
     let (fours, rest) = groups.as_chunks::<{ 4 * GROUP }>();
@@ -118,5 +98,10 @@ fn gather(groups: &[u8], lane: usize) -> __m512i {
     let order = _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     let bytes = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(order));
     let half = _mm_cvtsi32_si128(4 * (lane / GROUP) as i32);
-    _mm512_and_si512(_mm512_srl_epi16(bytes, half), _mm512_set1_epi8(15))
+    let bytes = _mm512_and_si512(_mm512_srl_epi16(bytes, half), _mm512_set1_epi8(15));
+    match slot {
+        16 => _mm512_broadcast_i32x4(_mm512_castsi512_si128(bytes)),
+        32 => _mm512_broadcast_i64x4(_mm512_castsi512_si256(bytes)),
+        _ => bytes,
+    }
 }
