@@ -12,7 +12,7 @@ use crate::scalar;
 use crate::{avx2, avx512};
 
 /// Bytes of a group of 4 bits of each vector of a block.
-pub(crate) const GROUP: usize = BLOCK / 2;
+pub const GROUP: usize = BLOCK / 2;
 
 /// The bytes that `count` fields of `width` bits take in a row.
 ///

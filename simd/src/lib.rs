@@ -46,7 +46,7 @@ pub use bounds::{
     Additive, BoundLayout, BoundPiece, BoundQuery, ListConstants, ScaleBits, bound_blocks,
 };
 pub use dispatch::{Level, Vectorize, available, level, prefetch, prefetch_later, with_level};
-pub use fields::{FieldPlan, FieldQuery, FieldSums, Fields, dot_fields, field_bytes};
+pub use fields::{FieldPlan, FieldQuery, FieldSums, Fields, GROUP, dot_fields, field_bytes};
 pub use float::{
     at_most, dot_f16, dot_f32, for_each_set, l2_sq_f16, l2_sq_f32, l2_sqs_f32, matmul_f32,
 };

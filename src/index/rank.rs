@@ -248,7 +248,7 @@ impl Nearest {
         self.keys.clear();
         for_each_set(&self.masks, |number| {
             if let Some(&value) = values.get(number) {
-                self.keys.push(u64::from(ordered(value)) << 32 | number as u64);
+                self.keys.push(numbered(value, number as u32));
             }
         });
         if count < self.keys.len() {
@@ -275,9 +275,21 @@ impl Nearest {
     }
 }
 
+/// A value and a number as one integer, which is ordered by the value and then by the number.
+#[inline]
+pub(super) fn numbered(value: f32, number: u32) -> u64 {
+    u64::from(ordered(value)) << 32 | u64::from(number)
+}
+
+/// The value of a [`numbered`] one; the number is its lower half.
+#[inline]
+pub(super) fn value_of(numbered: u64) -> f32 {
+    from_ordered((numbered >> 32) as u32)
+}
+
 /// Bits that are ordered as floats are.
 #[inline]
-pub(super) fn ordered(value: f32) -> u32 {
+fn ordered(value: f32) -> u32 {
     // Floats are ordered as sign and magnitude.
     let bits = value.to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
@@ -285,7 +297,7 @@ pub(super) fn ordered(value: f32) -> u32 {
 
 /// The float of [`ordered`] bits.
 #[inline]
-pub(super) fn from_ordered(bits: u32) -> f32 {
+fn from_ordered(bits: u32) -> f32 {
     f32::from_bits(if bits >> 31 == 0 { !bits } else { bits & !(1 << 31) })
 }
 

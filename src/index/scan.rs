@@ -10,7 +10,7 @@ use nonius_simd::{BLOCK, prefetch, prefetch_later};
 
 use super::config::SearchStats;
 use super::format::Parts;
-use super::rank::{Probe, Route, from_ordered, ordered};
+use super::rank::{Probe, Route, numbered, value_of};
 use super::timers::{Piece, Timers};
 use crate::quantizer::codec::{Query, SCAN_BLOCKS, ScanScratch};
 use crate::quantizer::view::{Glance, View};
@@ -34,9 +34,6 @@ const AHEAD: usize = 4;
 
 /// The same in the first round, of whose survivors nothing was asked for before.
 const UNASKED_AHEAD: usize = 10;
-
-/// The most bytes behind a row that [`nonius_simd::dot_fields`] reads.
-const BEHIND: usize = 64;
 
 /// The most bytes of a list's first stage that are asked for ahead: more of them come by themselves, as
 /// they are read one after another.
@@ -143,6 +140,11 @@ struct Stretch {
 }
 
 impl Stretch {
+    /// How many from its first vector on are the list's own.
+    fn own(&self) -> usize {
+        self.vectors.saturating_sub(self.done)
+    }
+
     /// Number `v` of the stretch; none if it is a copy of a vector that there is not, which is damage.
     #[inline]
     fn survivor(&self, parts: &Parts, v: usize, bound: f32) -> Option<Survivor> {
@@ -176,7 +178,7 @@ impl Stretch {
         found: impl FnMut(usize, f32),
     ) {
         let (query, route, here) = walk;
-        let own = self.vectors.saturating_sub(self.done);
+        let own = self.own();
         if own >= seen {
             parts.codec.scan(query, here, blocks, seen, threshold, scratch, found);
             return;
@@ -193,7 +195,7 @@ impl Stretch {
 struct Sight {
     /// With the number of each one's first vector.
     stretches: Vec<(u32, Stretch)>,
-    /// Bounds, in the upper half, and numbers.
+    /// Bounds, [`numbered`].
     keys: Vec<u64>,
     /// Vectors and copies so far.
     count: u32,
@@ -210,22 +212,13 @@ impl Sight {
     fn survivor(&self, parts: &Parts, key: u64) -> Option<Survivor> {
         let number = key as u32;
         let (start, stretch) = self.stretches.iter().rfind(|(start, _)| *start <= number)?;
-        let survivor = stretch.survivor(parts, (number - start) as usize, bound_of(key))?;
+        let survivor = stretch.survivor(parts, (number - start) as usize, value_of(key))?;
         let outlier = parts.outliers.as_ref().is_some_and(|outliers| {
             survivor.list == stretch.list
                 && !outliers.among(survivor.position..survivor.position + 1).is_empty()
         });
         (!outlier).then_some(survivor)
     }
-}
-
-/// A bound and a number as one key, which is ordered by the bound.
-fn key_of(bound: f32, number: u32) -> u64 {
-    u64::from(ordered(bound)) << 32 | u64::from(number)
-}
-
-fn bound_of(key: u64) -> f32 {
-    from_ordered((key >> 32) as u32)
 }
 
 /// A query on its way through its lists.
@@ -281,6 +274,14 @@ impl Walk {
         } else {
             ROUND
         };
+    }
+
+    /// Makes what the first `count` keys of the first round stand for survivors, in the order of the bounds.
+    fn take_up(&mut self, parts: &Parts, count: usize) {
+        let Walk { sight, survivors, .. } = self;
+        sight.keys[..count].sort_unstable();
+        let keys = sight.keys[..count].iter();
+        survivors.extend(keys.filter_map(|&key| sight.survivor(parts, key)));
     }
 
     /// True while nothing can be ruled out.
@@ -491,8 +492,7 @@ impl Scanner {
             first,
             first_copy: start.copy as usize,
         };
-        let own = vectors.saturating_sub(done);
-        stats.bytes_touched += (seen.saturating_sub(own) * parts.place.bytes) as u64;
+        stats.bytes_touched += (seen.saturating_sub(stretch.own()) * parts.place.bytes) as u64;
         let of_walk = (&*query, &*route, glance(parts, query, probe));
         if threshold == f32::INFINITY {
             let first = sight.count;
@@ -500,7 +500,7 @@ impl Scanner {
             sight.count += seen as u32;
             let keys = &mut sight.keys;
             stretch.scan(parts, of_walk, piece, seen, threshold, scan, |v, bound| {
-                keys.push(key_of(bound, first + v as u32));
+                keys.push(numbered(bound, first + v as u32));
             });
             return;
         }
@@ -527,28 +527,19 @@ impl Scanner {
         }
         // The most promising ones, then those that the results allow, both in the order of their bounds.
         // (What is among the survivors already are outliers.)
-        let mut keys = std::mem::take(&mut walk.sight.keys);
-        let most = walk.best.capacity();
+        let keys = &mut walk.sight.keys;
+        let most = walk.best.capacity().min(keys.len());
         if most < keys.len() {
             keys.select_nth_unstable(most);
         }
-        let most = most.min(keys.len());
-        let (promising, others) = keys.split_at_mut(most);
-        promising.sort_unstable();
-        let Walk { sight, survivors, .. } = walk;
-        survivors.extend(promising.iter().filter_map(|&key| sight.survivor(parts, key)));
+        walk.take_up(parts, most);
         let found = self.refine_survivors(parts, walk, stats);
         let threshold = walk.best.threshold();
-        let mut left = 0;
-        for i in 0..others.len() {
-            others[left] = others[i];
-            left += usize::from(bound_of(others[i]) <= threshold);
-        }
-        others[..left].sort_unstable();
-        let Walk { sight, survivors, .. } = walk;
-        survivors.extend(others[..left].iter().filter_map(|&key| sight.survivor(parts, key)));
+        let keys = &mut walk.sight.keys;
+        keys.drain(..most);
+        keys.retain(|&key| value_of(key) <= threshold);
+        walk.take_up(parts, walk.sight.keys.len());
         let more = self.refine_survivors(parts, walk, stats);
-        walk.sight.keys = keys;
         walk.sight.clear();
         found | more
     }
@@ -600,9 +591,7 @@ impl Scanner {
                     let view = views.get(parts, query, s.list);
                     let block = blocks(parts, s.block..s.block + 1);
                     // With what lies behind it, which a kernel may read but does not look at.
-                    let start = s.position * rest_bytes;
-                    let end = (start + rest_bytes + BEHIND).min(parts.rest.len());
-                    let rest = &parts.rest[start..end];
+                    let rest = &parts.rest[s.position * rest_bytes..];
                     parts.codec.refine(query, view, block, s.lane, rest, scan)
                 }
             };

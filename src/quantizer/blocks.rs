@@ -2,12 +2,9 @@
 
 use std::ops::Range;
 
-use nonius_simd::{BLOCK, FieldPlan, FieldQuery, Fields};
+use nonius_simd::{FieldPlan, FieldQuery, Fields, GROUP};
 
 use crate::train::ROUND;
-
-/// Bytes of a group in a block: 4 bits of each of 32 vectors.
-pub(crate) const GROUP: usize = BLOCK / 2;
 
 /// Consecutive groups in pieces that [`nonius_simd::scan_blocks`] takes: the sums of each fit into 16 bits.
 pub(crate) fn pieces(groups: usize) -> impl Iterator<Item = usize> {
@@ -122,6 +119,8 @@ pub(crate) fn round_query(q: &[f32], integers: &mut [i32]) -> (f32, i64) {
 
 #[cfg(test)]
 mod tests {
+    use nonius_simd::BLOCK;
+
     use super::*;
 
     #[test]

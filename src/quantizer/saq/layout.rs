@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use nonius_simd::{BLOCK, BoundPiece, Fields};
+use nonius_simd::{BLOCK, BoundPiece, Fields, GROUP};
 
 use super::plan::Segment;
 use super::scale::{self, ScaleFormat};
@@ -191,7 +191,7 @@ impl Layout {
 
     /// Where the factors lie in a block.
     pub(crate) fn factors_start(&self) -> usize {
-        self.groups * BLOCK / 2
+        self.groups * GROUP
     }
 
     /// Bytes of a block of 32 vectors: groups and factors.

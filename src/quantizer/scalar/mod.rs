@@ -32,10 +32,10 @@ pub(crate) use train::train;
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
-use nonius_simd::{BLOCK, Fields};
+use nonius_simd::{BLOCK, Fields, GROUP};
 
 use super::QuantizerSpec;
-use super::blocks::{GROUP, Sums, field_place, fields, groups_of, pack_groups, pieces};
+use super::blocks::{Sums, field_place, fields, groups_of, pack_groups, pieces};
 use super::frame::Frame;
 
 /// Bits of a code that the first stage reads.

@@ -14,11 +14,11 @@
 //! the vector for a query that is the vector itself, which a bound has to allow for.
 
 use nonius_simd::{
-    BLOCK, FieldQuery, FieldSums, ListConstants, Vectorize, dot_fields, level, scan_blocks,
+    BLOCK, FieldQuery, FieldSums, GROUP, ListConstants, Vectorize, dot_fields, level, scan_blocks,
 };
 
 use super::{Ends, Layout, Model, Range};
-use crate::quantizer::blocks::{GROUP, round_query};
+use crate::quantizer::blocks::round_query;
 use crate::quantizer::view::{ROUNDINGS, ScanScratch, report, total};
 use crate::train::ROUND;
 
