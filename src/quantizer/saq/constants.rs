@@ -20,11 +20,26 @@ struct Sums {
     norm: [f64; 2],
 }
 
-/// Residual, code and scales of 32 vectors.
+/// 32 vectors one after the other: residuals (`BLOCK x dims`), codes (`BLOCK x dims`), and for each segment the
+/// scales.
 struct Block {
-    o: Vec<[f32; BLOCK]>,
-    u: Vec<[f32; BLOCK]>,
+    o: Vec<f32>,
+    u: Vec<f32>,
     scales: Vec<[f32; BLOCK]>,
+}
+
+/// A vector of a block.
+struct Vector<'a> {
+    o: &'a [f32],
+    u: &'a [f32],
+    scales: &'a [[f32; BLOCK]],
+    lane: usize,
+}
+
+impl Vector<'_> {
+    fn scale(&self, segment: usize) -> f32 {
+        self.scales[segment][self.lane]
+    }
 }
 
 /// The sample's vectors that constants are learnt from, encoded.
@@ -76,52 +91,32 @@ impl Encoded {
                     })
                     .collect();
                 let last = scratch.last_block();
-                Block { o: last.o.to_vec(), u: last.u.to_vec(), scales }
+                Block { o: by_vector(last.o), u: by_vector(last.u), scales }
             })
             .collect();
         Encoded { rows: wanted, blocks, centroids }
     }
 
-    /// The block and the lane of every vector.
-    fn lanes(&self) -> impl Iterator<Item = (&Block, usize)> {
-        (0..self.rows.len()).map(|i| (&self.blocks[i / BLOCK], i % BLOCK))
+    fn vector(&self, i: usize) -> Vector<'_> {
+        let (Block { o, u, scales }, lane) = (&self.blocks[i / BLOCK], i % BLOCK);
+        let dims = o.len() / BLOCK;
+        let own = lane * dims..(lane + 1) * dims;
+        Vector { o: &o[own.clone()], u: &u[own], scales, lane }
     }
 
-    /// The same vector by vector, as pairs ask for them.
-    fn into_points(self) -> Points {
-        let by_vector = |lanes: Vec<[f32; BLOCK]>| -> Vec<f32> {
-            (0..BLOCK).flat_map(|j| lanes.iter().map(move |lanes| lanes[j])).collect()
-        };
-        let blocks = self.blocks.into_par_iter().map(|Block { o, u, scales }| PointBlock {
-            o: by_vector(o),
-            u: by_vector(u),
-            scales,
-        });
-        Points { rows: self.rows, blocks: blocks.collect(), centroids: self.centroids }
+    fn vectors(&self) -> impl Iterator<Item = Vector<'_>> {
+        (0..self.rows.len()).map(|i| self.vector(i))
+    }
+
+    /// A row of the sample.
+    fn find(&self, row: u32) -> Option<Vector<'_>> {
+        Some(self.vector(self.rows.binary_search(&row).ok()?))
     }
 }
 
-/// Residuals (`BLOCK x dims`), codes (`BLOCK x dims`) and scales of 32 vectors.
-struct PointBlock {
-    o: Vec<f32>,
-    u: Vec<f32>,
-    scales: Vec<[f32; BLOCK]>,
-}
-
-/// The sample's vectors one after the other, in blocks.
-struct Points {
-    /// Their rows in the sample, ascending.
-    rows: Vec<u32>,
-    blocks: Vec<PointBlock>,
-    centroids: Option<ListCentroids>,
-}
-
-impl Points {
-    /// The block and the lane of a row of the sample.
-    fn find(&self, row: u32) -> Option<(&PointBlock, usize)> {
-        let i = self.rows.binary_search(&row).ok()?;
-        Some((&self.blocks[i / BLOCK], i % BLOCK))
-    }
+/// Vectors that lie side by side, one after the other.
+fn by_vector(lanes: &[[f32; BLOCK]]) -> Vec<f32> {
+    (0..BLOCK).flat_map(|j| lanes.iter().map(move |lanes| lanes[j])).collect()
 }
 
 /// Learns what codes stand for and how far they are off.
@@ -136,7 +131,7 @@ pub(super) fn learn_constants(
     for (s, segment) in layout.segments.iter().enumerate() {
         learn_segment(s, segment, &encoded, &mut encoder.model.constants[s]);
     }
-    learn_pairs(encoder, set, pairs, &encoded.into_points(), &layout, corrected);
+    learn_pairs(encoder, set, pairs, &encoded, &layout, corrected);
 }
 
 /// The levels of a segment's first stage, the norm, and the errors.
@@ -148,7 +143,7 @@ fn learn_segment(
 ) {
     let range = segment.start..segment.start + segment.dims;
     let count = segment.dims as f64;
-    let scales = encoded.lanes().map(|(block, j)| f64::from(block.scales[s][j]));
+    let scales = encoded.vectors().map(|vector| f64::from(vector.scale(s)));
     constants.typical = (scales.sum::<f64>() / encoded.rows.len().max(1) as f64) as f32;
     if segment.bits == 0 {
         // The stored norm is the scale.
@@ -160,12 +155,19 @@ fn learn_segment(
     // The first stage's levels: the mean of o where the code's top bits are equal, up to
     // sign; then stretched so that <first stage, o> = |o|^2 on average.
     let boundary = segment.boundary();
+    // A vector that has nothing in the segment does not count.
+    let parts = || {
+        encoded.vectors().filter(|vector| vector.scale(s) > 0.0).map(|vector| Scaled {
+            o: vector.o[range.clone()].as_chunks().0,
+            u: vector.u[range.clone()].as_chunks().0,
+            scale: f64::from(vector.scale(s)),
+            boundary,
+        })
+    };
     let mut moments = Moments::default();
-    for block in &encoded.blocks {
-        let (o, u, scales) = (&block.o[range.clone()], &block.u[range.clone()], &block.scales[s]);
-        level().vectorize(AddMoments { o, u, scales, boundary, moments: &mut moments });
+    for part in parts() {
+        level().vectorize(AddMoments { part, moments: &mut moments });
     }
-    let total = |lanes: &[f64; BLOCK]| lanes.iter().sum::<f64>();
     let (weight, sum) = (moments.weight.each_ref().map(total), moments.sum.each_ref().map(total));
     let energy = total(&moments.energy);
     let mean = [sum[0] / weight[0].max(1.0), sum[1] / weight[1].max(1.0)];
@@ -174,22 +176,18 @@ fn learn_segment(
     let levels = [(mean[0] * stretch) as f32, (mean[1] * stretch) as f32];
 
     let mut sums = Sums::default();
-    for block in &encoded.blocks {
-        let (o, u, scales) = (&block.o[range.clone()], &block.u[range.clone()], &block.scales[s]);
+    for part in parts() {
         let mut errors = Errors::default();
-        level().vectorize(AddErrors { o, u, scales, boundary, levels, errors: &mut errors });
-        // Behind the last vector scales are zero.
-        for j in (0..BLOCK).filter(|&j| scales[j] > 0.0) {
-            sums.count += 1.0;
-            for (sum, value) in [
-                (&mut sums.full, errors.full[j]),
-                (&mut sums.scan, errors.scan[j]),
-                (&mut sums.norm, errors.norm[j]),
-            ] {
-                let value = value / count;
-                sum[0] += value;
-                sum[1] += value * value;
-            }
+        level().vectorize(AddErrors { part, levels, errors: &mut errors });
+        sums.count += 1.0;
+        for (sum, lanes) in [
+            (&mut sums.full, errors.full),
+            (&mut sums.scan, errors.scan),
+            (&mut sums.norm, errors.norm),
+        ] {
+            let value = total(&lanes) / count;
+            sum[0] += value;
+            sum[1] += value * value;
         }
     }
     // An upper value: errors of single vectors scatter around the mean, and the bound has to
@@ -206,21 +204,48 @@ fn learn_segment(
     constants.norm = (sums.norm[0] / sums.count.max(1.0)).sqrt() as f32;
 }
 
+/// Sums that do not wait for each other.
+const LANES: usize = 8;
+
+fn total(lanes: &[f64; LANES]) -> f64 {
+    lanes.iter().sum()
+}
+
+/// A vector's part of a segment.
+#[derive(Clone, Copy)]
+struct Scaled<'a> {
+    o: &'a [[f32; LANES]],
+    u: &'a [[f32; LANES]],
+    scale: f64,
+    /// See [`SegmentLayout::boundary`].
+    boundary: f32,
+}
+
+impl Scaled<'_> {
+    /// Calls `each` with a lane, a coordinate in units of the scale, its code, and whether the first stage's outer
+    /// level stands for it.
+    #[inline(always)]
+    fn for_each(self, mut each: impl FnMut(usize, f64, f32, bool)) {
+        for (o, u) in self.o.iter().zip(self.u) {
+            for j in 0..LANES {
+                each(j, f64::from(o[j]) / self.scale, u[j], u[j].abs() >= self.boundary);
+            }
+        }
+    }
+}
+
 /// Of the coordinates of vectors in units of their scale, those that the first stage's inner level stands for and
-/// those of the outer one: how many, and the sums of their magnitudes, signed by the code's. Lane by lane.
+/// those of the outer one: how many, and the sums of their magnitudes, signed by the code's.
 #[derive(Default)]
 struct Moments {
-    weight: [[f64; BLOCK]; 2],
-    sum: [[f64; BLOCK]; 2],
+    weight: [[f64; LANES]; 2],
+    sum: [[f64; LANES]; 2],
     /// The sum of all squares.
-    energy: [f64; BLOCK],
+    energy: [f64; LANES],
 }
 
 struct AddMoments<'a> {
-    o: &'a [[f32; BLOCK]],
-    u: &'a [[f32; BLOCK]],
-    scales: &'a [f32; BLOCK],
-    boundary: f32,
+    part: Scaled<'a>,
     moments: &'a mut Moments,
 }
 
@@ -229,40 +254,29 @@ impl Vectorize for AddMoments<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let AddMoments { o, u, scales, boundary, moments } = self;
-        let Moments { weight: [inner_weight, outer_weight], sum: [inner, outer], energy } = moments;
-        for (o, u) in o.iter().zip(u) {
-            for j in 0..BLOCK {
-                // A vector that has nothing in the segment does not count.
-                let counts = if scales[j] > 0.0 { 1.0 } else { 0.0 };
-                let scale = if scales[j] > 0.0 { scales[j] } else { 1.0 };
-                let is_outer = if u[j].abs() >= boundary { counts } else { 0.0 };
-                let o = counts * (f64::from(o[j]) / f64::from(scale));
-                let size = o * f64::from(u[j].signum());
-                outer_weight[j] += is_outer;
-                inner_weight[j] += counts - is_outer;
-                outer[j] += is_outer * size;
-                inner[j] += (1.0 - is_outer) * size;
-                energy[j] += o * o;
+        let Moments { weight, sum, energy } = self.moments;
+        self.part.for_each(|j, o, u, is_outer| {
+            let size = o * f64::from(u.signum());
+            let outer = if is_outer { 1.0 } else { 0.0 };
+            for (level, counts) in [1.0 - outer, outer].into_iter().enumerate() {
+                weight[level][j] += counts;
+                sum[level][j] += counts * size;
             }
-        }
+            energy[j] += o * o;
+        });
     }
 }
 
-/// For each vector of a block the squared errors of all bits and of the first stage's, and the squared norm, in
-/// units of its scale.
+/// The squared errors of all bits and of the first stage's, and the squared norm, in units of the scale.
 #[derive(Default)]
 struct Errors {
-    full: [f64; BLOCK],
-    scan: [f64; BLOCK],
-    norm: [f64; BLOCK],
+    full: [f64; LANES],
+    scan: [f64; LANES],
+    norm: [f64; LANES],
 }
 
 struct AddErrors<'a> {
-    o: &'a [[f32; BLOCK]],
-    u: &'a [[f32; BLOCK]],
-    scales: &'a [f32; BLOCK],
-    boundary: f32,
+    part: Scaled<'a>,
     levels: [f32; 2],
     errors: &'a mut Errors,
 }
@@ -272,20 +286,15 @@ impl Vectorize for AddErrors<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let AddErrors { o, u, scales, boundary, levels: [inner, outer], errors } = self;
-        let Errors { full, scan, norm } = errors;
-        for (o, u) in o.iter().zip(u) {
-            for j in 0..BLOCK {
-                let scale = if scales[j] > 0.0 { scales[j] } else { 1.0 };
-                let o = f64::from(o[j]) / f64::from(scale);
-                let level = if u[j].abs() >= boundary { outer } else { inner };
-                let off = f64::from(u[j]) - o;
-                let first_off = f64::from(level.copysign(u[j])) - o;
-                full[j] += off * off;
-                scan[j] += first_off * first_off;
-                norm[j] += o * o;
-            }
-        }
+        let (Errors { full, scan, norm }, [inner, outer]) = (self.errors, self.levels);
+        self.part.for_each(|j, o, u, is_outer| {
+            let level = if is_outer { outer } else { inner };
+            let off = f64::from(u) - o;
+            let first_off = f64::from(level.copysign(u)) - o;
+            full[j] += off * off;
+            scan[j] += first_off * first_off;
+            norm[j] += o * o;
+        });
     }
 }
 
@@ -295,7 +304,7 @@ fn learn_pairs(
     encoder: &mut Encoder,
     set: &TrainingSet<'_>,
     pairs: &Pairs,
-    points: &Points,
+    encoded: &Encoded,
     layout: &Layout,
     corrected: bool,
 ) {
@@ -309,10 +318,8 @@ fn learn_pairs(
             query.copy_from_slice(set.sample.row(pairs[0].0 as usize));
             let rotated = encoder.rotation.apply(set.mean, &query);
             for &(_, x) in pairs {
-                let Some((block, j)) = points.find(x) else { continue };
-                let own = j * dims..(j + 1) * dims;
-                let (o, u) = (&block.o[own.clone()], &block.u[own]);
-                let centroid = match (&points.centroids, set.lists) {
+                let Some(vector) = encoded.find(x) else { continue };
+                let centroid = match (&encoded.centroids, set.lists) {
                     (Some(c), Some((_, of_row))) => {
                         Some(&c.rotated[of_row[x as usize] as usize * dims..][..dims])
                     }
@@ -326,11 +333,11 @@ fn learn_pairs(
                 let mut shift = 0.0;
                 for (s, segment) in layout.segments.iter().enumerate() {
                     let (mut dot, mut qq, mut estimate) = (0.0, 0.0, 0.0);
-                    let scale = f64::from(block.scales[s][j]);
+                    let scale = f64::from(vector.scale(s));
                     let levels = encoder.model.constants[s].levels;
                     let boundary = segment.boundary();
                     for d in segment.start..segment.start + segment.dims {
-                        let (o, u) = (f64::from(o[d]), u[d]);
+                        let (o, u) = (f64::from(vector.o[d]), vector.u[d]);
                         dot += q(d) * o;
                         qq += q(d) * q(d);
                         if segment.bits > 0 {
@@ -359,7 +366,7 @@ fn learn_pairs(
                         kept_x += norm * norm * segment.dims as f64;
                     }
                 }
-                let size = encoder.model.size(layout, |s| block.scales[s][j]);
+                let size = encoder.model.size(layout, |s| vector.scale(s));
                 if near && unseen_q > 0.0 && size > 0.0 {
                     let share = unseen / (unseen_q.sqrt() * f64::from(size));
                     near_sums[0] += 1.0;
