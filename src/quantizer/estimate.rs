@@ -29,6 +29,23 @@ pub(crate) struct Estimate {
     pub(crate) weight: f32,
 }
 
+/// What estimates add of what codes leave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Added {
+    /// Of what the code of each vector leaves, in its additive factor: a share from `least` to 1.5, and a tilt.
+    Own {
+        /// See above.
+        least: f64,
+    },
+    /// Where vectors have no factor, to all of them a share from 0 to 1.5 of `left_sq`, what codes leave of
+    /// a vector on average, squared. Inner products keep their weight of 1: so the order of the estimates stays that of the
+    /// distances to what codes stand for.
+    Mean {
+        /// See above.
+        left_sq: f64,
+    },
+}
+
 impl Estimate {
     /// The distance to what codes stand for.
     pub(crate) const PLAIN: Estimate = Estimate { share: 0.0, tilt: 0.0, weight: 1.0 };
@@ -36,13 +53,13 @@ impl Estimate {
     /// Fits an estimate to near and far pairs of the sample, by the least squares of relative errors.
     ///
     /// `vectors` are the rotated residuals of the sample, `rows x dims`; `encode` returns what codes leave
-    /// of those with some numbers. The share stays between `least` and 1.5.
+    /// of those with some numbers.
     pub(crate) fn fit(
         set: &TrainingSet<'_>,
         rotation: &Rotation,
         dims: usize,
         vectors: &[f32],
-        least: f32,
+        added: Added,
         seed: u64,
         encode: impl FnOnce(&[u32]) -> Vec<f32>,
     ) -> Estimate {
@@ -77,8 +94,11 @@ impl Estimate {
                         Metric::L2 | Metric::Cosine => {
                             let exact = f64::from(nonius_simd::l2_sq_f32(&query, o));
                             let known = dot(&query, &query) + dot(&sum, &sum);
-                            let features =
-                                [dot(left, left), dot(&sum, left), -2.0 * dot(&query, &sum)];
+                            let [share, tilt] = match added {
+                                Added::Own { .. } => [dot(left, left), dot(&sum, left)],
+                                Added::Mean { left_sq } => [left_sq, 0.0],
+                            };
+                            let features = [share, tilt, -2.0 * dot(&query, &sum)];
                             (features, exact - known, exact)
                         }
                         Metric::InnerProduct => {
@@ -98,7 +118,7 @@ impl Estimate {
                 }
             }
         }
-        solve(matrix, right, f64::from(least))
+        solve(matrix, right, added)
     }
 
     /// The additive factor of a vector with the residual `o` to its list's `centroid`, of which its code
@@ -135,11 +155,15 @@ impl Estimate {
 
 /// Solves for share, tilt and weight, which stay within reason; where one leaves it, the others are the best
 /// for the limit that it is held at.
-fn solve(matrix: [[f64; 3]; 3], right: [f64; 3], least: f64) -> Estimate {
+fn solve(matrix: [[f64; 3]; 3], right: [f64; 3], added: Added) -> Estimate {
+    let (least, weighs) = match added {
+        Added::Own { least } => (least, true),
+        Added::Mean { .. } => (0.0, false),
+    };
     let limits = [(least, 1.5), (-1.0, 3.0), (0.5, 2.0)];
     // What is taken of what the equations do not tell: inner products have a weight alone.
     let mut found = [0.0, 0.0, 1.0];
-    let mut free = [0, 1, 2].map(|i| matrix[i][i] > 0.0);
+    let mut free = [0, 1, 2].map(|i| matrix[i][i] > 0.0 && (weighs || i < 2));
     while let Some(solution) = solve_free(&matrix, &right, free, found) {
         // One at a time is held, the one that is farthest out.
         let mut worst: Option<(usize, f64)> = None;
@@ -221,9 +245,23 @@ mod tests {
         (matrix, right)
     }
 
+    #[test]
+    fn what_all_vectors_have_added_changes_no_order() {
+        // Too short by 0.4 of what codes leave, of 2 on average, whatever the inner product.
+        let rows: Vec<([f64; 3], f64)> =
+            (0..9).map(|i| ([2.0, 0.0, f64::from(i)], 0.8 + f64::from(i))).collect();
+        let (matrix, right) = equations(&rows);
+        let found = solve(matrix, right, Added::Mean { left_sq: 2.0 });
+        assert!((found.share - 0.4).abs() < 1e-6, "{found:?}");
+        assert_eq!((found.tilt, found.weight), (0.0, 1.0));
+        // Distances that are too long stay as they are.
+        let (matrix, right) = equations(&[([2.0, 0.0, 1.0], 0.5)]);
+        assert_eq!(solve(matrix, right, Added::Mean { left_sq: 2.0 }), Estimate::PLAIN);
+    }
+
     fn check(rows: &[([f64; 3], f64)], expected: [f32; 3]) {
         let (matrix, right) = equations(rows);
-        let found = solve(matrix, right, 0.0);
+        let found = solve(matrix, right, Added::Own { least: 0.0 });
         for (found, expected) in [found.share, found.tilt, found.weight].into_iter().zip(expected) {
             assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
         }
@@ -240,7 +278,7 @@ mod tests {
         // A share of 5 is held at 1.5, and no other tilt or weight is better with it.
         let rows = targets([5.0, 0.4, 0.9]);
         let (matrix, right) = equations(&rows);
-        let found = solve(matrix, right, 0.0);
+        let found = solve(matrix, right, Added::Own { least: 0.0 });
         assert_eq!(found.share, 1.5);
         let loss = |tilt: f32, weight: f32| -> f64 {
             let of = |&([a, b, c], y): &([f64; 3], f64)| {
@@ -259,7 +297,8 @@ mod tests {
         check(&[([0.0, 0.0, 2.0], 1.8)], [0.0, 0.0, 0.9]);
         // Nothing says nothing, and two features that are one are taken for one.
         check(&[], [0.0, 0.0, 1.0]);
-        let found = solve(equations(&[([1.0, 1.0, 1.0], 1.2)]).0, [1.2; 3], 0.0);
+        let found =
+            solve(equations(&[([1.0, 1.0, 1.0], 1.2)]).0, [1.2; 3], Added::Own { least: 0.0 });
         assert!((found.share + found.tilt + found.weight - 1.2).abs() < 0.5, "{found:?}");
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Encoder {
     pub(crate) codebooks: Codebooks,
     /// What estimates take from what codes leave.
     pub(super) estimate: Estimate,
+    /// What codes leave of a vector on average, squared, where estimates add a share of that to all vectors.
+    pub(super) mean_left_sq: f32,
     /// Sums that the search keeps after every level.
     pub(super) beam: usize,
     /// How much more errors along a vector count, if they do; see [`anisotropic`].
@@ -71,7 +73,8 @@ impl Encoder {
                     of_mean.map(|dot| 2.0 * dot - rest).collect()
                 }
                 Metric::L2 | Metric::Cosine => {
-                    levels.norms_sq().iter().map(|norm_sq| -norm_sq).collect()
+                    let added = self.estimate.share * self.mean_left_sq / model.columns() as f32;
+                    levels.norms_sq().iter().map(|norm_sq| -(norm_sq + added)).collect()
                 }
             }
         };

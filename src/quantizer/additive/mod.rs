@@ -27,7 +27,8 @@
 //! correct for what each vector's own code left: that finds more of the neighbours than `v` does.
 //!
 //! Where vectors are relative to their mean alone and each part has one level, `|v|^2` is a sum over
-//! columns too. There a vector has no factor and no share: the tables of a query hold it all.
+//! columns too. There a vector has no factor: the tables of a query hold it all, and a share of what codes leave on
+//! average, the same for all vectors ([`Added::Mean`](super::estimate::Added)).
 //!
 //! For inner products, errors along a vector may count for more than errors across it
 //! ([`anisotropic`]): another way of choosing among the same codes.

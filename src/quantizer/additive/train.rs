@@ -10,7 +10,8 @@ use super::rotation;
 use super::{Model, anisotropic};
 use crate::error::{BuildError, ConfigError};
 use crate::index::Encoding;
-use crate::quantizer::estimate::Estimate;
+use crate::metric::Metric;
+use crate::quantizer::estimate::{Added, Estimate};
 use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
     Frame, ListCentroids, Lists, Options, Rotation, TrainingSet, additive_code, estimate_noise,
@@ -18,6 +19,9 @@ use crate::quantizer::frame::{
 };
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
 use crate::train::Pca;
+
+/// Rows that tell how much codes leave.
+const MEASURED: usize = 1 << 13;
 
 /// Rows that one task encodes.
 const TASK: usize = 256;
@@ -226,17 +230,24 @@ pub(crate) fn train(
         }
     }
     let codebooks = Codebooks::new(&parts, &centroids);
-    let estimate = if factorless {
-        Estimate::PLAIN
+    let left_of = |rows: &[u32]| {
+        let of_rows = |values: &[f32]| -> Vec<f32> {
+            let of_row = |&row: &u32| &values[row as usize * dims..][..dims];
+            rows.iter().flat_map(|row| of_row(row).iter().copied()).collect()
+        };
+        let some = directions.as_deref().map(of_rows);
+        encode(&codebooks, &of_rows(&vectors), beam, ratio.zip(some.as_deref())).1
+    };
+    let fit = |added| Estimate::fit(set, &rotation, dims, &vectors, added, seed, left_of);
+    let (estimate, mean_left_sq) = if !factorless {
+        (fit(Added::Own { least: 0.0 }), 0.0)
+    } else if set.metric == Metric::InnerProduct || ratio.is_some() {
+        // Of inner products codes leave nothing on average, and anisotropic ones know norms better.
+        (Estimate::PLAIN, 0.0)
     } else {
-        Estimate::fit(set, &rotation, dims, &vectors, 0.0, seed, |rows| {
-            let of_rows = |values: &[f32]| -> Vec<f32> {
-                let of_row = |&row: &u32| &values[row as usize * dims..][..dims];
-                rows.iter().flat_map(|row| of_row(row).iter().copied()).collect()
-            };
-            let some = directions.as_deref().map(of_rows);
-            encode(&codebooks, &of_rows(&vectors), beam, ratio.zip(some.as_deref())).1
-        })
+        let some: Vec<u32> = (0..set.sample.rows().min(MEASURED) as u32).collect();
+        let left_sq = energy(dims, &left_of(&some)) / some.len().max(1) as f64;
+        (fit(Added::Mean { left_sq }), left_sq as f32)
     };
     let mut encoder = Encoder {
         model: Model {
@@ -258,6 +269,7 @@ pub(crate) fn train(
         rotation,
         codebooks,
         estimate,
+        mean_left_sq,
         beam,
         ratio,
     };

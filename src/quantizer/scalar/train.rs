@@ -7,7 +7,7 @@ use super::encode::{Encoder, Round};
 use super::{Grid, Model, Range, ranges};
 use crate::error::BuildError;
 use crate::quantizer::QuantizerSpec;
-use crate::quantizer::estimate::Estimate;
+use crate::quantizer::estimate::{Added, Estimate};
 use crate::quantizer::frame::{
     Frame, Rotation, TrainingSet, additive_code, estimate_noise, residuals, turned,
 };
@@ -28,7 +28,8 @@ pub(crate) fn train(
     let ranges = if grid.own { Vec::new() } else { ranges::fit(&vectors, dims, grid.bits()) };
     let rotation = Rotation::none(dims);
     // What codes leave is as likely to lengthen a distance as to shorten it.
-    let estimate = Estimate::fit(set, &rotation, dims, &vectors, -1.0, seed, |some| {
+    let added = Added::Own { least: -1.0 };
+    let estimate = Estimate::fit(set, &rotation, dims, &vectors, added, seed, |some| {
         let of_row = |&row: &u32| &vectors[row as usize * dims..][..dims];
         let some: Vec<f32> = some.iter().flat_map(|row| of_row(row).iter().copied()).collect();
         left(grid, &ranges, dims, &some)
