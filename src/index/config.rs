@@ -97,7 +97,7 @@ pub struct IndexConfig {
     /// The seed of everything random. The same input, seed and version give the same bytes.
     pub seed: u64,
     /// The most vectors that training looks at; also bounded by 128 MiB of them, and for flat indexes that gain
-    /// nothing by more by 8,192 (`pq` with 4 bits or fewer) or 16,384 (`sq`, `lvq`, `rabitq`, `erabitq`, floats).
+    /// nothing by more by 8,192 (`rabitq`, `erabitq`, `pq` with 4 bits or fewer) or 16,384 (`sq`, `lvq`, floats).
     /// Default: 65,536.
     pub training_rows: usize,
     /// Iterations of k-means at most. Default: 10.

@@ -63,6 +63,9 @@ impl OnDevice<'_> {
 /// none.
 const ROWS_WITHOUT_CODEBOOK: usize = 1 << 14;
 
+/// The same where there are no ranges, which few values far out decide.
+const ROWS_WITHOUT_RANGES: usize = 1 << 13;
+
 /// The sample rows that training a quantizer looks at, of as many as there are; `flat`: for vectors without
 /// lists.
 pub(crate) fn training_rows(spec: &QuantizerSpec, flat: bool) -> usize {
@@ -72,7 +75,7 @@ pub(crate) fn training_rows(spec: &QuantizerSpec, flat: bool) -> usize {
         Family::Additive => additive::training_rows(spec),
         Family::Scalar | Family::Float => ROWS_WITHOUT_CODEBOOK,
         // All others have a plan, which needs principal components.
-        Family::Saq if matches!(spec, QuantizerSpec::OneSegment { .. }) => ROWS_WITHOUT_CODEBOOK,
+        Family::Saq if matches!(spec, QuantizerSpec::OneSegment { .. }) => ROWS_WITHOUT_RANGES,
         Family::Saq => usize::MAX,
     }
 }
