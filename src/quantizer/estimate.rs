@@ -9,7 +9,8 @@
 //! that is known: `|o|^2 = |v|^2 + |o - v|^2 + 2 <v, o - v>`. A query that has nothing to do with the vector wants
 //! all of that, one that is the vector nothing of the last term, since its inner product with `v` misses as much.
 //! What is added of both, and the weight of the inner product, are fitted in training to pairs of near and of random
-//! vectors. All that depends on the vector alone is in the additive factor.
+//! vectors. All that depends on the vector alone is in the additive factor. Where vectors have none, a share of the mean
+//! of `|o - v|^2` is added to all of them ([`Added::Mean`]).
 
 use nonius_simd::dot_f32;
 
