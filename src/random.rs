@@ -75,14 +75,16 @@ impl Random {
         assert!(count <= bound, "cannot draw {count} different numbers below {bound}");
         // Selection sampling (Knuth, algorithm S) would walk over all of `bound`; draw the gaps
         // by Floyd's method instead, which touches only what it returns.
-        let mut chosen = std::collections::BTreeSet::new();
+        let mut chosen = std::collections::HashSet::with_capacity(count);
         for top in bound - count..bound {
             let pick = self.below(top as u64 + 1) as usize;
             if !chosen.insert(pick) {
                 chosen.insert(top);
             }
         }
-        chosen.into_iter().collect()
+        let mut sorted: Vec<usize> = chosen.into_iter().collect();
+        sorted.sort_unstable();
+        sorted
     }
 
     /// Shuffles a slice (Fisher and Yates).

@@ -62,7 +62,12 @@ pub(crate) fn scale_of(sample: &Matrix, metric: Metric) -> f32 {
     if metric.normalizes() {
         return 1.0;
     }
-    let sum: f64 = sample.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let norm_sq = |row: &[f32]| match nonius_simd::dot_f32(row, row) {
+        // Small squares vanish.
+        ..1e-30 => row.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
+        norm_sq => f64::from(norm_sq),
+    };
+    let sum: f64 = sample.data().chunks_exact(sample.dim()).map(norm_sq).sum();
     let norm = (sum / sample.rows() as f64).sqrt();
     // The largest norms are those whose squares are accepted; the smallest are brought as far up as a power
     // of two and its inverse go. Usual norms are left alone, which saves the multiplication.

@@ -59,12 +59,14 @@ impl OnDevice<'_> {
     }
 }
 
-/// The sample rows that ranges, a mean and the constants of estimates are found from; more are as good as
-/// none.
+/// The sample rows that a mean and the constants of estimates are found from; more are as good as none.
 const ROWS_WITHOUT_CODEBOOK: usize = 1 << 14;
 
-/// The same where there are no ranges, which few values far out decide.
-const ROWS_WITHOUT_RANGES: usize = 1 << 13;
+/// The same of a single segment.
+const ROWS_OF_ONE_SEGMENT: usize = 1 << 13;
+
+/// The sample rows that ranges are fitted to, and the constants of their estimates.
+const ROWS_OF_RANGES: usize = 1 << 12;
 
 /// The sample rows that training a quantizer looks at, of as many as there are; `flat`: for vectors without
 /// lists.
@@ -73,9 +75,10 @@ pub(crate) fn training_rows(spec: &QuantizerSpec, flat: bool) -> usize {
         // Lists are trained on the same sample, and take longer than the codes' quantizer does.
         _ if !flat => usize::MAX,
         Family::Additive => additive::training_rows(spec),
-        Family::Scalar | Family::Float => ROWS_WITHOUT_CODEBOOK,
+        Family::Scalar => ROWS_OF_RANGES,
+        Family::Float => ROWS_WITHOUT_CODEBOOK,
         // All others have a plan, which needs principal components.
-        Family::Saq if matches!(spec, QuantizerSpec::OneSegment { .. }) => ROWS_WITHOUT_RANGES,
+        Family::Saq if matches!(spec, QuantizerSpec::OneSegment { .. }) => ROWS_OF_ONE_SEGMENT,
         Family::Saq => usize::MAX,
     }
 }

@@ -15,7 +15,7 @@
 use nonius_simd::dot_f32;
 
 use super::frame::{Frame, Rotation, TrainingSet};
-use super::pairs::find_pairs;
+use super::pairs::{Count, find_pairs};
 use crate::matrix::subtract;
 use crate::metric::Metric;
 
@@ -61,10 +61,10 @@ impl Estimate {
         dims: usize,
         vectors: &[f32],
         added: Added,
-        seed: u64,
+        (count, seed): (Count, u64),
         encode: impl FnOnce(&[u32]) -> Vec<f32>,
     ) -> Estimate {
-        let pairs = find_pairs(set, seed);
+        let pairs = find_pairs(set, count, seed);
         let mut rows: Vec<u32> = pairs.near.iter().chain(&pairs.far).map(|&(_, x)| x).collect();
         rows.sort_unstable();
         rows.dedup();

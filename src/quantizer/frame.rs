@@ -340,16 +340,12 @@ pub(crate) fn estimate_noise(metric: Metric, dims: usize, whole_sq: f64, left_sq
 fn additive_range(set: &TrainingSet<'_>) -> (f32, f32) {
     let dim = set.sample.dim();
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    let mut rows = RowsI16::new();
-    let mut base = Vec::new();
-    for values in set.sample.data().chunks(256 * dim) {
-        rows.quantize_centred(values, set.mean);
-        base.resize(rows.rows(), 0.0);
-        additive_base(set.metric, set.mean, values, rows.norms_sq(), &mut base);
-        for &value in &base {
-            low = low.min(value);
-            high = high.max(value);
-        }
+    let mut base = [0.0];
+    for row in set.sample.data().chunks_exact(dim) {
+        let norm_sq = nonius_simd::l2_sq_f32(row, set.mean);
+        additive_base(set.metric, set.mean, row, &[norm_sq], &mut base);
+        low = low.min(base[0]);
+        high = high.max(base[0]);
     }
     // A little more than the sample's, which is not all of the set.
     let margin = 0.05 * (high - low);

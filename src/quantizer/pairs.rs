@@ -8,12 +8,23 @@ use crate::random::Random;
 use crate::topk::TopK;
 use crate::train::RowsI16;
 
-/// Sample vectors that serve as queries.
-const QUERIES: usize = 256;
-/// Near neighbours, within the sample, of each of them.
-const NEAR: usize = 32;
-/// Random vectors of the sample for each of them.
-const FAR: usize = 32;
+/// How many pairs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count {
+    /// Sample vectors that serve as queries.
+    queries: usize,
+    /// Near neighbours, within the sample, of each of them, and random vectors for each.
+    each: usize,
+}
+
+impl Count {
+    /// For what bounds are learnt from, and codes of few bits.
+    pub(crate) const MANY: Count = Count { queries: 256, each: 32 };
+    /// For codes that have 4 bits and more of every dimension, whose estimates are off by little. In a quarter of the
+    /// sample these near ones are as near as those of [`MANY`](Count::MANY).
+    pub(crate) const FEW: Count = Count { queries: 128, each: 8 };
+}
+
 /// Sample vectors that are compared with all queries at a time.
 const CHUNK: usize = 256;
 /// The stream of random numbers for far pairs.
@@ -26,9 +37,9 @@ pub(crate) struct Pairs {
 }
 
 /// Finds near pairs by an exhaustive search of the sample, and draws far ones.
-pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
+pub(crate) fn find_pairs(set: &TrainingSet<'_>, count: Count, seed: u64) -> Pairs {
     let (rows, dim) = (set.sample.rows(), set.sample.dim());
-    let queries = rows.min(QUERIES);
+    let queries = rows.min(count.queries);
     // Evenly spread over the sample, which is in the order of the source.
     let query_rows: Vec<usize> = (0..queries).map(|i| i * rows / queries).collect();
     let mut query_values = Vec::with_capacity(queries * dim);
@@ -40,7 +51,8 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
     let packed = Panels::pack(queries, quantized.depth(), quantized.values());
     let panels = Panels::new(queries, quantized.depth(), &packed);
     let chunks = rows.div_ceil(CHUNK);
-    let search = Search { set, quantized: &quantized, panels, query_rows: &query_rows };
+    let near = count.each.min(rows - 1);
+    let search = Search { set, quantized: &quantized, panels, query_rows: &query_rows, near };
     let near = set
         .sample
         .data()
@@ -73,7 +85,9 @@ pub(crate) fn find_pairs(set: &TrainingSet<'_>, seed: u64) -> Pairs {
     let far = query_rows
         .iter()
         .flat_map(|&q| {
-            (0..FAR).map(|_| (q as u32, random.below(rows as u64) as u32)).collect::<Vec<_>>()
+            (0..count.each)
+                .map(|_| (q as u32, random.below(rows as u64) as u32))
+                .collect::<Vec<_>>()
         })
         .filter(|&(q, x)| q != x)
         .collect();
@@ -87,6 +101,8 @@ struct Search<'a> {
     panels: Panels<'a>,
     /// The rows of the sample that are queries.
     query_rows: &'a [usize],
+    /// Neighbours of each.
+    near: usize,
 }
 
 /// What is near each query so far, and buffers.
@@ -105,13 +121,13 @@ struct Found {
 
 impl Search<'_> {
     fn nothing(&self) -> Found {
-        let (queries, others) = (self.query_rows.len(), self.set.sample.rows() - 1);
+        let queries = self.query_rows.len();
         let blocks = queries.div_ceil(BLOCK);
         // Behind the last query is nothing to find.
         let mut thresholds = vec![[f32::NEG_INFINITY; BLOCK]; blocks];
         thresholds.as_flattened_mut()[..queries].fill(f32::INFINITY);
         Found {
-            tops: (0..queries).map(|_| TopK::new(NEAR.min(others))).collect(),
+            tops: (0..queries).map(|_| TopK::new(self.near)).collect(),
             thresholds,
             keys: vec![[0.0; BLOCK]; blocks],
             excess: vec![[0.0; BLOCK]; blocks],
@@ -122,7 +138,7 @@ impl Search<'_> {
 
     /// Compares all queries with rows of the sample, of which the first one is number `first`.
     fn look_through(&self, values: &[f32], first: usize, found: &mut Found) {
-        let Search { set, quantized, panels, query_rows } = *self;
+        let Search { set, quantized, panels, query_rows, .. } = *self;
         let Found { tops, thresholds, rows, product, bases, keys, excess, passed } = found;
         rows.quantize_centred(values, set.mean);
         rows.multiply(panels, product);
@@ -198,7 +214,11 @@ mod tests {
                 .flat_map(|row| some[row % distinct * dim..][..dim].iter().copied())
                 .collect();
             let sample = Matrix::new(dim, values).expect("a matrix");
-            for metric in [Metric::L2, Metric::InnerProduct] {
+            for (metric, count) in [
+                (Metric::L2, Count::MANY),
+                (Metric::L2, Count::FEW),
+                (Metric::InnerProduct, Count::MANY),
+            ] {
                 let mean = vec![0.25; dim];
                 let set = TrainingSet {
                     sample: sample.view(),
@@ -208,9 +228,9 @@ mod tests {
                     scale: 1.0,
                     weights: None,
                 };
-                let pairs = find_pairs(&set, 1);
-                let near = NEAR.min(rows - 1);
-                let queries = rows.min(QUERIES);
+                let pairs = find_pairs(&set, count, 1);
+                let near = count.each.min(rows - 1);
+                let queries = rows.min(count.queries);
                 assert_eq!(pairs.near.len(), queries * near, "{rows} rows");
                 for (number, pairs) in pairs.near.chunks(near.max(1)).enumerate() {
                     let query = (number * rows / queries) as u32;

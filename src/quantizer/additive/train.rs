@@ -17,6 +17,7 @@ use crate::quantizer::frame::{
     Frame, ListCentroids, Lists, Options, Rotation, TrainingSet, additive_code, estimate_noise,
     random_rotation, residuals, spun, turned,
 };
+use crate::quantizer::pairs::Count;
 use crate::quantizer::{CODEBOOK_BYTES, QuantizerSpec};
 use crate::train::Pca;
 
@@ -238,7 +239,8 @@ pub(crate) fn train(
         let some = directions.as_deref().map(of_rows);
         encode(&codebooks, &of_rows(&vectors), beam, ratio.zip(some.as_deref())).1
     };
-    let fit = |added| Estimate::fit(set, &rotation, dims, &vectors, added, seed, left_of);
+    let fit =
+        |added| Estimate::fit(set, &rotation, dims, &vectors, added, (Count::MANY, seed), left_of);
     let (estimate, mean_left_sq) = if !factorless {
         (fit(Added::Own { least: 0.0 }), 0.0)
     } else if set.metric == Metric::InnerProduct || ratio.is_some() {

@@ -16,7 +16,7 @@ use crate::quantizer::factor::AdditiveCode;
 use crate::quantizer::frame::{
     Frame, Rotation, TrainingSet, additive_code, alpha, identity, residuals, spun,
 };
-use crate::quantizer::pairs::{Pairs, find_pairs};
+use crate::quantizer::pairs::{Count, Pairs, find_pairs};
 use crate::train::Pca;
 
 /// Trains a quantizer.
@@ -28,7 +28,7 @@ pub(crate) fn train(
 ) -> Result<Encoder, BuildError> {
     let dim = set.sample.dim();
     let dims = dim.next_multiple_of(8);
-    let pairs = find_pairs(set, seed);
+    let pairs = find_pairs(set, Count::MANY, seed);
     let residuals = residuals(set);
 
     // The basis, the variance of the residuals along it, and what near pairs share.

@@ -11,9 +11,10 @@ use crate::quantizer::estimate::{Added, Estimate};
 use crate::quantizer::frame::{
     Frame, Rotation, TrainingSet, additive_code, estimate_noise, residuals, turned,
 };
+use crate::quantizer::pairs::Count;
 
 /// Rows that tell how much codes leave.
-const ROWS: usize = 1 << 12;
+const ROWS: usize = 1 << 10;
 
 /// Trains a quantizer.
 pub(crate) fn train(
@@ -24,16 +25,20 @@ pub(crate) fn train(
     let dim = set.sample.dim();
     let dims = dim.next_multiple_of(8);
     let grid = Grid::of(spec);
-    let vectors = turned(None, &residuals(set), dims);
+    let vectors = residuals(set);
+    let vectors = if dims == dim { vectors.into_data() } else { turned(None, &vectors, dims) };
     let ranges = if grid.own { Vec::new() } else { ranges::fit(&vectors, dims, grid.bits()) };
     let rotation = Rotation::none(dims);
     // What codes leave is as likely to lengthen a distance as to shorten it.
     let added = Added::Own { least: -1.0 };
-    let estimate = Estimate::fit(set, &rotation, dims, &vectors, added, seed, |some| {
-        let of_row = |&row: &u32| &vectors[row as usize * dims..][..dims];
-        let some: Vec<f32> = some.iter().flat_map(|row| of_row(row).iter().copied()).collect();
-        left(grid, &ranges, dims, &some)
-    });
+    let estimate =
+        Estimate::fit(set, &rotation, dims, &vectors, added, (Count::FEW, seed), |some| {
+            let mut rows = Vec::with_capacity(some.len() * dims);
+            for &row in some {
+                rows.extend_from_slice(&vectors[row as usize * dims..][..dims]);
+            }
+            left(grid, &ranges, dims, &rows)
+        });
 
     let some = &vectors[..vectors.len().min(ROWS * dims)];
     let energy = |rows: &[f32]| -> f64 {
