@@ -72,7 +72,7 @@ fn fit_columns(columns: Columns<'_>, bits: u32) -> Vec<Range> {
     }
     let mut counts = vec![[0; BINS]; end - start];
     level().vectorize(Bins { columns, scales: &scales, counts: &mut counts });
-    let mut before = vec![[0.0; 3]; BINS + 1];
+    let mut before = [[0.0; 3]; BINS + 1];
     let of_column = |(column, counts): (usize, &[u32; BINS])| {
         let ends = ends(column);
         if let Some(range) = of_equal(ends) {
@@ -214,7 +214,7 @@ fn fit_histogram(
     scale: Scale,
     (least, most): (f64, f64),
     bits: u32,
-    before: &mut [[f64; 3]],
+    before: &mut [[f64; 3]; BINS + 1],
 ) -> Range {
     let mut weights = [0i64; BINS];
     for (weight, &count) in weights.iter_mut().zip(counts) {
@@ -242,18 +242,19 @@ fn fit_histogram(
     let [count, sum, _] = sums(0, BINS);
     let coded = |low: f64, step: f64| {
         let mut coded = Coded::default();
-        let mut start = 0;
+        let (mut start, mut below) = (0, [0.0; 3]);
         for code in 0..=last {
             // The first bin whose middle is nearer to the next code.
             let border = (low + step * (code as f64 + 0.5) + 0.5) as usize;
             let end = if code == last { BINS } else { border.clamp(start, BINS) };
-            let [number, sum, sum_sq] = sums(start, end);
+            let upto = before[end];
+            let [number, sum, sum_sq] = [0, 1, 2].map(|i| upto[i] - below[i]);
             let (code, x) = (code as f64, low + step * code as f64);
             coded.left_sq += sum_sq - 2.0 * x * sum + x * x * number;
             coded.codes += number * code;
             coded.codes_sq += number * code * code;
             coded.product += code * sum;
-            start = end;
+            (start, below) = (end, upto);
         }
         coded
     };

@@ -31,13 +31,10 @@ pub(crate) fn train(
     let rotation = Rotation::none(dims);
     // What codes leave is as likely to lengthen a distance as to shorten it.
     let added = Added::Own { least: -1.0 };
+    let row = |row: usize| &vectors[row * dims..][..dims];
     let estimate =
         Estimate::fit(set, &rotation, dims, &vectors, added, (Count::FEW, seed), |some| {
-            let mut rows = Vec::with_capacity(some.len() * dims);
-            for &row in some {
-                rows.extend_from_slice(&vectors[row as usize * dims..][..dims]);
-            }
-            left(grid, &ranges, dims, &rows)
+            left(grid, &ranges, dims, some.len(), |i| row(some[i] as usize))
         });
 
     let some = &vectors[..vectors.len().min(ROWS * dims)];
@@ -46,7 +43,8 @@ pub(crate) fn train(
             rows.chunks_exact(dims).map(|row| f64::from(nonius_simd::dot_f32(row, row))).sum();
         sum * dims as f64 / rows.len() as f64
     };
-    let (whole_sq, left_sq) = (energy(some), energy(&left(grid, &ranges, dims, some)));
+    let (whole_sq, left_sq) =
+        (energy(some), energy(&left(grid, &ranges, dims, some.len() / dims, row)));
     let noise = estimate_noise(set.metric, dims, whole_sq, left_sq);
     Ok(Encoder {
         model: Model {
@@ -68,13 +66,19 @@ pub(crate) fn train(
     })
 }
 
-/// What codes leave of residuals.
-fn left(grid: Grid, ranges: &[Range], dims: usize, vectors: &[f32]) -> Vec<f32> {
-    let mut left = vec![0.0; vectors.len()];
-    left.par_chunks_mut(dims).zip(vectors.par_chunks(dims)).for_each_init(
+/// What codes leave of so many residuals.
+fn left<'a>(
+    grid: Grid,
+    ranges: &[Range],
+    dims: usize,
+    count: usize,
+    of: impl Fn(usize) -> &'a [f32] + Sync,
+) -> Vec<f32> {
+    let mut left = vec![0.0; count * dims];
+    left.par_chunks_mut(dims).enumerate().for_each_init(
         || vec![0; dims],
-        |codes, (left, o)| {
-            level().vectorize(Round { grid, o, ranges, codes, left });
+        |codes, (i, left)| {
+            level().vectorize(Round { grid, o: of(i), ranges, codes, left });
         },
     );
     left
