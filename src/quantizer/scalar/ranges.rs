@@ -1,8 +1,8 @@
 //! The range of each dimension: where codes of a few bits leave least.
 //!
-//! Of a few thousand vectors, which stand for all: beyond the largest of their values others have larger ones,
-//! and at 8 bits these would leave as much as all the rest. So ends of a histogram are half what was
-//! found there, half an exponential tail of the same mean.
+//! A few thousand vectors stand for all. Others have values beyond the largest of theirs, and at 8 bits these would
+//! leave as much as all the rest. So each end of a histogram is half what was found there, half an
+//! exponential tail of the same mean.
 
 use nonius_simd::{Vectorize, level};
 use rayon::prelude::*;
@@ -258,8 +258,7 @@ fn fit_histogram(
         }
         coded
     };
-    // A bin is far less than what of_equal takes for nothing.
-    // Values of a grid of their own are best left at its places.
+    // Values that lie on a grid from end to end are best left where they are.
     let starts = [range_of(&sums, bits), (scale.place(least), scale.place(most))];
     let Fitted { low, step, .. } = fit_codes([count, sum], &starts, 1e-6, WORTH, bits, coded);
     let width = 1.0 / f64::from(scale.inverse);
@@ -295,8 +294,8 @@ fn smooth(weights: &mut [i64; BINS], rows: u64, at: impl Fn(usize) -> usize) {
     }
 }
 
-/// Where codes leave least if they leave `step^2 / 12` of all values between their ends, of which are none
-/// too few: from the start of the first code's values to the end of the last one's.
+/// The values of the first and the last code that leave least if each value between leaves `step^2 / 12` on average, as
+/// many evenly spread ones would. What is left is then convex in both ends, and each is found by bisection for the other.
 fn range_of(sums: &impl Fn(usize, usize) -> [f64; 3], bits: u32) -> (f64, f64) {
     let [count, ..] = sums(0, BINS);
     // What is left grows with the width by so much.
