@@ -127,7 +127,7 @@ impl Vectorize for Round<'_> {
 
 /// The nearest whole number from 0 to `last`, which is below 2^16; of two the even one.
 #[inline(always)]
-fn nearest(steps: f32, last: f32) -> u16 {
+pub(super) fn nearest(steps: f32, last: f32) -> u16 {
     // From here on numbers are whole, and lie in the lowest bits: unlike a conversion, which has to heed
     // what is no number, this is a vector operation.
     const WHOLE: f32 = (1u32 << 23) as f32;
