@@ -68,6 +68,7 @@ impl Worker {
             nprobe: number(setting, "nprobe")?,
             rerank: number(setting, "rerank")?,
             confidence: setting["confidence"].as_f64().map_or(default.confidence, |c| c as f32),
+            centroid_ratio: setting["centroid_ratio"].as_f64().map(|ratio| ratio as f32),
             ..default
         };
         let batch = text(command, "mode")? == "batch";

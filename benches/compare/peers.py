@@ -450,5 +450,8 @@ def nonius_families(keep, nlist):
     """Settings of an index of Nonius."""
     grid = [n for n in NPROBE if n <= nlist]
     reranks = [0] if keep == "none" else [20, 40, 80]
-    return [[{"nprobe": nprobe, "rerank": rerank, "confidence": confidence} for nprobe in grid]
-            for rerank in reranks for confidence in (3.0, 2.0, 1.5)]
+    most = grid[-1]
+    lists = [[{"nprobe": nprobe} for nprobe in grid],
+             [{"nprobe": most, "centroid_ratio": 1 + step / 200} for step in range(61)]]
+    return [[setting | {"rerank": rerank, "confidence": confidence} for setting in family]
+            for family in lists for rerank in reranks for confidence in (3.0, 2.0, 1.5)]

@@ -151,7 +151,7 @@ impl Index {
     /// weights : for "pq", "opq", "rvq" and "prq": how much each vector counts in training.
     /// seed : the seed of everything random. The same input, seed and version give the same bytes.
     /// fast : encodes about 1.8 times as fast at 4 bits, for up to 4% more error.
-    /// training_rows : the most vectors that training looks at.
+    /// training_rows : the most vectors that a quantizer is trained on.
     /// anisotropic : for "ip" and "cosine" with "pq", "opq", "rvq" or "prq": the share of the norms above
     ///     which inner products matter, between 0 and 1.
     /// beam : for "rvq" and "prq": sums that the search for a code keeps after every level, 1 to 64.
@@ -255,7 +255,7 @@ impl Index {
     /// confidence : standard deviations of its error that an estimate may be off before a candidate is
     ///     given up.
     /// patience : stop when so many lists in a row have brought nothing; 0 for never.
-    /// centroid_ratio : leave out lists whose centroid is more than this many times as far as the nearest.
+    /// centroid_ratio : leave out lists that are more than this many times as far as the ten nearest are on average.
     /// rerank_from : vectors to compare with instead of those that the index keeps: an array, of which row
     ///     i is the vector with id i.
     /// threads : threads for many queries; by default all processors. One query takes one thread.

@@ -304,7 +304,8 @@ impl<'a> Searcher<'a> {
             exact.clear();
             exact.extend(query.iter().map(|x| x * frame.scale));
         }
-        self.ranking.take(parts, row, params.nprobe, route);
+        let norm_sq = self.rows.norms_sq()[row];
+        self.ranking.take(parts, row, norm_sq, params.nprobe, params.centroid_ratio, route);
         if let Some(first) = route.probes().first() {
             fetch_list(parts, first.list);
         }
@@ -321,9 +322,6 @@ impl<'a> Searcher<'a> {
         parts.codec.prepare(&self.rotated, loaded, row, query, mean_dot, confidence);
         self.timers.lap(Piece::Tables);
         best.reset(held(k, params).min(parts.count));
-        if let Some(ratio) = params.centroid_ratio {
-            route.keep_within(parts, query.rotated.norm_sq, ratio);
-        }
         route.arrange(may_stop(params));
         if parts.has_copies() {
             self.ranking.prepare_copies(parts, row, query.rotated.constant, route);

@@ -244,7 +244,7 @@ fn second_lists_find_more() {
             }
             // Fewer lists for the same recall, and not more to read.
             let (of_plain, scanned, _) = reach(&plain, 24);
-            let (of_copies, seen, _) = reach(&index, if spill == 1.0 { 14 } else { 20 });
+            let (of_copies, seen, _) = reach(&index, if spill == 1.0 { 14 } else { 21 });
             assert!(
                 of_copies >= of_plain && (seen as f64) < 1.2 * scanned as f64,
                 "{metric} {quantizer} {spill}: {of_copies} with {seen}, {of_plain} with {scanned}"
@@ -308,16 +308,26 @@ fn searches_may_stop_early() {
             before = (recall, lists);
         }
         let mut before = (of_all, lists);
-        for ratio in [1.3, 1.1, 1.0] {
+        for ratio in [1.1, 1.05, 1.0] {
             let params = SearchParams { centroid_ratio: Some(ratio), ..all.clone() };
             let (recall, lists, _) = search(&params);
             assert!(recall <= before.0 && lists < before.1, "{ratio}: {recall}, {lists}");
             assert!(recall > 0.3 && lists >= 100, "{ratio}: {recall}, {lists}");
             before = (recall, lists);
         }
-        // At a ratio of one there is the nearest list alone.
-        assert_eq!(before.1, 100);
+        // At a ratio of one there are those that are nearer than the ten nearest are on average.
+        assert!(before.1 < 100 * 10, "{}", before.1);
     }
+    // Inner products rank lists by something else, and the ratio is of distances all the same.
+    let products = IndexConfig { metric: Metric::InnerProduct, ..config.clone() };
+    let index = Index::build(&set.base, &products).unwrap();
+    let lists = |ratio| {
+        let params = SearchParams { nprobe: 100, centroid_ratio: ratio, ..SearchParams::default() };
+        index.search_batch(queries.view(), 10, &params).unwrap().1.lists
+    };
+    let found = [None, Some(100.0), Some(1.1), Some(1.0)].map(lists);
+    assert!(found[0] == 100 * 100 && found[0] == found[1], "{found:?}");
+    assert!(found[1] > found[2] && found[2] > found[3] && found[3] >= 100, "{found:?}");
     // A flat index has no centroid to measure from.
     let flat = Index::build(&set.base, &IndexConfig { nlist: Some(1), ..config }).unwrap();
     let params = SearchParams { centroid_ratio: Some(1.0), patience: 1, ..SearchParams::default() };
