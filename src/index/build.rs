@@ -1,6 +1,6 @@
 //! Building an index: a sample to train on, one pass to assign, one pass to encode.
 //!
-//! The working set does not depend on the number of vectors: the training sample (128 MiB at
+//! The working set does not depend on the number of vectors: the training sample (640 MiB at
 //! most unless there are very many lists), a chunk of rows and of their records, up to three
 //! half-finished blocks a list, and 32 bytes an outlier. The lists of all vectors are kept in temporary files between the
 //! two passes, and outliers in another one until all vectors are encoded.
@@ -14,10 +14,11 @@ use rayon::prelude::*;
 
 use super::Index;
 use super::config::{BuildReport, IndexConfig, Keep};
-use super::door::{check_ids, check_row, check_weights, mean_of, normalized_weights, scale_of};
+use super::door::{check_ids, check_row, check_weights};
 use super::format::{
     ListEntry, Meta, PlaceCode, code_of, keep_code, parse, section_lengths, segment_entries,
 };
+use super::learn::Sample;
 use super::lists::ListWriters;
 use super::outliers::{Chooser, Chunk, outlier_bytes, outliers_for};
 use super::rank::CompactCentroids;
@@ -25,7 +26,7 @@ use super::shelf::Shelf;
 use super::sums::{Strides, write_list_checksums};
 use crate::accelerator::{Accelerator, LoadedCentroids};
 use crate::error::{BuildError, OpenError, SourceError, VectorError, WriteError};
-use crate::matrix::{MAX_DIM, MatrixView, check_finite, subtract};
+use crate::matrix::{MAX_DIM, MatrixView, check_finite};
 use crate::progress::{Progress, ProgressFn, Stage};
 use crate::quantizer::codec::{self, EncodeScratch, Encoder, OnDevice};
 use crate::quantizer::frame::{ListCentroids, Lists, Options, TrainingSet};
@@ -33,16 +34,12 @@ use crate::source::{RowReader, VectorSource};
 use crate::storage::{
     Container, FileWriter, HeaderFields, Layout, MemoryWriter, SectionKind, Sink, Writer,
 };
-use crate::train::{Assigner, KMeans, NOWHERE, sample_rows_with};
+use crate::train::{Assigner, NOWHERE};
 
 /// Bytes of vectors that are read at a time.
 const CHUNK_BYTES: usize = 32 << 20;
 /// Bytes of vectors for each thread that are likely to stay in a cache.
 const CACHED_BYTES: usize = 1 << 20;
-/// Bytes of the training sample at most, unless the number of lists asks for more.
-const SAMPLE_BYTES: usize = 128 << 20;
-/// Sample rows for each list at least, and at most as far as k-means is concerned.
-const ROWS_PER_LIST: usize = 40;
 /// Rows that a task encodes.
 const TASK_ROWS: usize = 256;
 
@@ -230,62 +227,18 @@ impl<'a, 'p> Job<'a, 'p> {
         if let Some(weights) = weights {
             check_weights(weights, rows)?;
         }
-        let fits = (SAMPLE_BYTES / (4 * dim)).max(256);
-        let useful = codec::training_rows(&config.quantizer, nlist == 1);
-        let wanted = config.training_rows.min(fits).min(useful);
-        let wanted = wanted.max(nlist.saturating_mul(ROWS_PER_LIST));
-        let (mut sample, row_numbers) =
-            sample_rows_with(source, wanted.min(rows), config.seed, progress)?;
-        let weights = match weights {
-            None => None,
-            Some(weights) => {
-                let of_sample = row_numbers.iter().map(|&row| weights[row]).collect();
-                Some(normalized_weights(of_sample)?)
-            }
+        let mut sample = Sample::draw(source, config, nlist, weights, progress)?;
+        let clusters = match nlist {
+            1 => None,
+            _ => Some(sample.cluster(config, nlist, accelerator, progress)?),
         };
-        let normalizes = config.metric.normalizes();
-        for (i, row) in sample.data_mut().chunks_exact_mut(dim).enumerate() {
-            check_row(row, row_numbers[i], normalizes)?;
-        }
-
-        let scale = scale_of(&sample, config.metric);
-        for value in sample.data_mut() {
-            *value *= scale;
-        }
-        let mean = mean_of(&sample);
-        let mut assigner = None;
-        let mut loaded = None;
-        let mut inertia = Vec::new();
-        let mut of_row = Vec::new();
-        let mut spill_from = None;
-        if nlist > 1 {
-            let mut centred = sample.clone();
-            for row in centred.data_mut().chunks_exact_mut(dim) {
-                subtract(row, &mean);
-            }
-            let kmeans = KMeans {
-                iterations: config.kmeans_iterations,
-                seed: config.seed,
-                max_points_per_centroid: 4 * ROWS_PER_LIST,
-                ..KMeans::new(nlist)
-            };
-            let model = kmeans.fit_on(centred.view(), accelerator, progress)?;
-            inertia = model.inertia.iter().map(|sum| sum / model.points as f64).collect();
-            let found = Assigner::new(model.centroids);
-            loaded = found.load(accelerator)?;
-            let mut l2_sq = vec![0.0; sample.rows()];
-            of_row = vec![0; sample.rows()];
-            found.assign_by(loaded.as_deref(), centred.data(), &mut of_row, &mut l2_sq)?;
-            spill_from = spill_limit(l2_sq, config.spill);
-            assigner = Some(found);
-        }
         let set = TrainingSet {
-            sample: sample.view(),
-            mean: &mean,
-            lists: assigner.as_ref().map(|a| (a.centroids().view(), &of_row[..])),
+            sample: sample.vectors.view(),
+            mean: &sample.mean,
+            lists: clusters.as_ref().map(|c| (c.assigner.centroids().view(), &c.of_row[..])),
             metric: config.metric,
-            scale,
-            weights: weights.as_deref(),
+            scale: sample.scale,
+            weights: sample.weights.as_deref(),
         };
         let mut training = |done, total| report(progress, Stage::Train, done, total);
         let options = Options {
@@ -296,9 +249,15 @@ impl<'a, 'p> Job<'a, 'p> {
         };
         let encoder = codec::train(&set, &config.quantizer, &options, &mut training)?;
         training(1, 1)?;
-        let centroids = assigner.as_ref().map(|assigner| {
-            ListCentroids::new(encoder.rotation(), &mean, assigner.centroids().view())
+        let centroids = clusters.as_ref().map(|c| {
+            ListCentroids::new(encoder.rotation(), &sample.mean, c.assigner.centroids().view())
         });
+        let (mut assigner, mut loaded, mut spill_from, mut inertia) =
+            (None, None, None, Vec::new());
+        if let Some(clusters) = clusters {
+            (assigner, loaded) = (Some(clusters.assigner), clusters.loaded);
+            (spill_from, inertia) = (clusters.spill_from, clusters.inertia);
+        }
         let on_device = encoder.load(accelerator, centroids.as_ref())?;
         Ok(Job {
             source,
@@ -634,20 +593,6 @@ impl<'a, 'p> Job<'a, 'p> {
         }
         writer.write_values(SectionKind::ListTable, 0, &plan.table)
     }
-}
-
-/// The squared distance from which on vectors go to a second list, so that about a share of them
-/// does, from the distances of a sample; none for a share of 0.
-fn spill_limit(mut l2_sq: Vec<f32>, share: f64) -> Option<f32> {
-    if share == 0.0 || l2_sq.is_empty() {
-        return None;
-    }
-    let below = ((1.0 - share) * l2_sq.len() as f64) as usize;
-    if below == 0 {
-        return Some(0.0);
-    }
-    let below = below.min(l2_sq.len() - 1);
-    Some(*l2_sq.select_nth_unstable_by(below, f32::total_cmp).1)
 }
 
 fn report(

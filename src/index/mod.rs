@@ -6,6 +6,7 @@ mod config;
 mod door;
 mod exact;
 mod format;
+mod learn;
 mod lists;
 mod options;
 mod outliers;

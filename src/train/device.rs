@@ -114,7 +114,7 @@ mod tests {
     use crate::error::DeviceError;
     use crate::matrix::Matrix;
     use crate::random::Random;
-    use crate::train::KMeans;
+    use crate::train::{First, KMeans};
 
     /// Scores in `f64`; of every third row an answer that is wrong in one way or another, and too close to be believed.
     struct Doubtful;
@@ -208,7 +208,7 @@ mod tests {
             let kmeans = KMeans::new(nlist);
             let here = kmeans.fit(vectors.view()).unwrap();
             let there = kmeans
-                .fit_on(vectors.view(), Some(&Doubtful), &mut |_| {
+                .fit_on(vectors.view(), First::Apart, Some(&Doubtful), &mut |_| {
                     std::ops::ControlFlow::Continue(())
                 })
                 .unwrap();

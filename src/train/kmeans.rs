@@ -26,6 +26,12 @@ const SEED_POINTS: usize = 32;
 /// drawing ends 15% higher.
 const SEED_ROUNDS: usize = 32;
 
+/// Iterations on the seed points that decide how the first centroids are drawn.
+const TRIAL: usize = 2;
+
+/// The inertia that centroids drawn evenly may have, over that of those drawn apart.
+const MOST_OF_APART: f64 = 1.02;
+
 /// Rows assigned between two reports of progress.
 const REPORT: usize = 1 << 16;
 
@@ -63,6 +69,8 @@ pub(crate) enum First {
     Apart,
     /// Each set of rows is equally likely, whatever their weights: more of them where vectors are dense.
     Evenly,
+    /// Evenly, unless that ends with more inertia, as where clusters lie well apart: some have no centroid then.
+    Either,
 }
 
 /// What a fit has found.
@@ -141,17 +149,19 @@ impl KMeans {
         sample: MatrixView<'_>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
-        self.fit_on(sample, None, progress)
+        self.fit_on(sample, First::Apart, None, progress)
     }
 
-    /// [`fit_with`](KMeans::fit_with) with the help of a device, which changes nothing but the time.
+    /// [`fit_with`](KMeans::fit_with) from centroids drawn as `first` says, with the help of a device, which changes nothing
+    /// but the time.
     pub(crate) fn fit_on(
         &self,
         sample: MatrixView<'_>,
+        first: First,
         device: Option<&dyn Accelerator>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<KMeansModel, BuildError> {
-        self.run(sample, None, First::Apart, device, progress)
+        self.run(sample, None, first, device, progress)
     }
 
     /// [`fit`](KMeans::fit) of rows that count as often as their `weights` say (finite, from 0 on, of a mean
@@ -196,30 +206,45 @@ impl KMeans {
             if progress(report).is_break() { Err(BuildError::Cancelled) } else { Ok(()) }
         };
         report(0)?;
-        let mut random = Random::new(self.seed, STREAM_SEED + 1);
-        let centroids = match first {
-            First::Evenly => {
-                let drawn = take(MatrixView::new(dim, rows)?, self.nlist, random);
-                Matrix::new(dim, drawn.into_owned())?
-            }
-            First::Apart => {
-                let few = self.nlist.saturating_mul(SEED_POINTS);
-                let stream = || Random::new(self.seed, STREAM_SEED);
-                let seeds = take(MatrixView::new(dim, rows)?, few, stream());
-                let taken = weights.map(|weights| take_weights(weights, few, stream()));
-                draw_centroids(
-                    dim,
-                    &seeds,
-                    taken.as_deref(),
-                    self.nlist,
-                    device,
-                    &mut random,
-                    &mut || report(0),
-                )?
-            }
-        };
-
+        let centroids =
+            self.first(first, MatrixView::new(dim, rows)?, weights, device, &mut report)?;
         self.iterate(rows, weights, centroids, device, &mut report)
+    }
+
+    /// The first centroids.
+    fn first(
+        &self,
+        first: First,
+        rows: MatrixView<'_>,
+        weights: Option<&[f32]>,
+        device: Option<&dyn Accelerator>,
+        report: &mut dyn FnMut(usize) -> Result<(), BuildError>,
+    ) -> Result<Matrix, BuildError> {
+        let dim = rows.dim();
+        let mut random = Random::new(self.seed, STREAM_SEED + 1);
+        if let First::Evenly = first {
+            return Ok(Matrix::new(dim, take(rows, self.nlist, random).into_owned())?);
+        }
+        let few = self.nlist.saturating_mul(SEED_POINTS);
+        let stream = || Random::new(self.seed, STREAM_SEED);
+        let seeds = take(rows, few, stream());
+        let weights = weights.map(|weights| take_weights(weights, few, stream()));
+        let weights = weights.as_deref();
+        let between = &mut || report(0);
+        let apart = draw_centroids(dim, &seeds, weights, self.nlist, device, &mut random, between)?;
+        if let First::Apart = first {
+            return Ok(apart);
+        }
+        let evenly = self.first(First::Evenly, rows, None, device, report)?;
+        // Of the trial there is nothing to keep: centroids settle badly on so few points.
+        let trial = KMeans { iterations: TRIAL, tolerance: 0.0, ..self.clone() };
+        let mut left = |centroids: &Matrix| {
+            let each = &mut |_| report(0);
+            let model = trial.iterate(&seeds, weights, centroids.clone(), device, each)?;
+            Ok::<f64, BuildError>(model.inertia.last().copied().unwrap_or(0.0))
+        };
+        let settles = left(&evenly)? <= MOST_OF_APART * left(&apart)?;
+        Ok(if settles { evenly } else { apart })
     }
 
     /// Goes on from given centroids (`nlist x dim`) with all rows: finite, with finite norms, and at
@@ -520,6 +545,27 @@ mod tests {
         let mean = model.inertia.last().unwrap() / 3000.0;
         assert!(mean < 1.1 * 8.0, "{mean}");
         assert!(model.inertia[0] > *model.inertia.last().unwrap());
+    }
+
+    #[test]
+    fn centroids_are_drawn_apart_only_where_that_pays() {
+        // As many centroids as heaps: drawn evenly, a third of the heaps have none. On one heap there is no difference.
+        for (sample, nlist, better) in
+            [(heaps(6000, 8, 60, 3), 60, First::Apart), (heaps(6000, 8, 1, 4), 60, First::Evenly)]
+        {
+            let config = KMeans::new(nlist);
+            let fit = |first| {
+                let mut ignore = |_| ControlFlow::Continue(());
+                config.fit_on(sample.view(), first, None, &mut ignore).unwrap()
+            };
+            assert_eq!(fit(First::Either), fit(better), "{better:?}");
+            let [evenly, apart] =
+                [First::Evenly, First::Apart].map(|first| *fit(first).inertia.last().unwrap());
+            match better {
+                First::Apart => assert!(apart < 0.7 * evenly, "{apart} {evenly}"),
+                _ => assert!(evenly < 1.02 * apart, "{apart} {evenly}"),
+            }
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     fast: bool,
 
-    /// The most vectors that training looks at
+    /// The most vectors that a quantizer is trained on
     #[arg(long, value_name = "N", value_parser = positive,
         default_value_t = IndexConfig::default().training_rows)]
     training_rows: usize,
