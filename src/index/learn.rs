@@ -21,7 +21,7 @@ const LISTS_BYTES: usize = 512 << 20;
 /// Vectors that lists are trained on at least, for each,
 const LEAST_PER_LIST: usize = 40;
 
-/// and at most. Of 300,000 SIFT descriptors in 2,048 lists searches scan a seventh more for the same recall where the lists are
+/// and at most. Of 300,000 SIFT descriptors in 2,048 lists searches scan a sixth more for the same recall where the lists are
 /// trained on 32 for each instead of all.
 const MOST_PER_LIST: usize = 256;
 

@@ -19,7 +19,7 @@ use crate::train::{RowsI7, RowsI8, shifted_dot};
 const SPREAD: f64 = 0.5;
 
 /// Lists whose mean distance others are compared with: one alone says little of how far those with
-/// neighbours reach. With 5 to 20 as many vectors are scanned for the same recall within 5%; with one, more than without a limit.
+/// neighbours reach. With 5 to 20 as many vectors are scanned for the same recall within 5%; with one, more than without a limit up to a recall of 0.95.
 const NEAREST: usize = 10;
 
 /// What one unit of a centroid's eight bits is in sixteen.
